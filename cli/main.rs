@@ -1,0 +1,3 @@
+//! The fast-peer command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Bencode: a tolerant reader for what the world sends. What is written, and what must be canonical, goes through `bendy`.

@@ -1,0 +1,25 @@
+//! The BitTorrent protocol as pure state machines.
+//!
+//! Facts go in, each with the time at which it holds; decisions come out. Nothing in here reads a clock, draws
+//! randomness of its own, opens a file or a socket, so that one seed gives one run, whoever drives it: tokio,
+//! a simulated network or a recording.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bencode;
+pub mod bitfield;
+pub mod id;
+pub mod lengths;
+pub mod machine;
+pub mod magnet;
+pub mod metainfo;
+pub mod peer;
+pub mod pieces;
+pub mod rng;
+pub mod session;
+pub mod store;
+pub mod torrent;
+pub mod tracker;
+pub mod wire;

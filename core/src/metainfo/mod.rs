@@ -1,0 +1,1 @@
+//! Torrent files: what they say, checked; and making them.

@@ -1,0 +1,1 @@
+//! One connection to a peer, from handshake to close.

@@ -1,0 +1,1 @@
+//! The whole client as one machine: what a driver sees.

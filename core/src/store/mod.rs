@@ -1,0 +1,1 @@
+//! What is hashed, written, read and synced, and when.

@@ -1,0 +1,1 @@
+//! One torrent: where peers, pieces, store and trackers meet.

@@ -1,0 +1,1 @@
+//! The tokio driver of `fast-peer-core`.
