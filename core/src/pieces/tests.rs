@@ -281,7 +281,7 @@ fn a_peer_with_few_pieces_of_many_gets_its_rarest() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_a_slow_picker(
