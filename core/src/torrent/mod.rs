@@ -1,1 +1,3 @@
 //! One torrent: where peers, pieces, store and trackers meet.
+
+pub mod rate;
