@@ -1,3 +1,4 @@
 //! One torrent: where peers, pieces, store and trackers meet.
 
 pub mod rate;
+pub mod smart_ban;
