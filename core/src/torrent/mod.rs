@@ -1,4 +1,5 @@
 //! One torrent: where peers, pieces, store and trackers meet.
 
+pub mod address;
 pub mod rate;
 pub mod smart_ban;
