@@ -3,5 +3,6 @@
 pub mod address;
 pub mod bans;
 pub mod choker;
+pub mod known_peers;
 pub mod rate;
 pub mod smart_ban;
