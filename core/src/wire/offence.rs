@@ -9,12 +9,12 @@ pub enum Offence {
     /// The payload of an extended handshake is not a dictionary (BEP 10).
     #[error("the extended handshake is not a bencoded dictionary")]
     BadExtendedHandshake,
-    /// The payload of `hashes` is not a whole number of hashes (BEP 52).
-    #[error("the hashes message is not a whole number of hashes")]
-    BadHashes,
     /// An extended message does not have the form that its extension lays down.
     #[error("an extension's message is malformed")]
     BadExtendedMessage,
+    /// The payload of `hashes` is not a whole number of hashes (BEP 52).
+    #[error("the hashes message is not a whole number of hashes")]
+    BadHashes,
     /// A block came that was never requested (BEP 6).
     #[error("a block came that was never requested")]
     BlockNotRequested,
