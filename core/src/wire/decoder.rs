@@ -136,7 +136,7 @@ impl Decoder {
             id::PORT => (3, 3),
             id::EXTENDED => (2, 2 + MAX_EXTENDED_LEN),
             id::HASH_REQUEST | id::HASH_REJECT => (HASH_FRAME_LEN, HASH_FRAME_LEN),
-            id::HASHES if len >= HASH_FRAME_LEN && (len - HASH_FRAME_LEN) % 32 != 0 => {
+            id::HASHES if len >= HASH_FRAME_LEN && !(len - HASH_FRAME_LEN).is_multiple_of(32) => {
                 return Err(Offence::BadHashes);
             }
             id::HASHES => (HASH_FRAME_LEN, 1 + MAX_HASHES_LEN),
