@@ -17,12 +17,15 @@
 
 mod answer;
 mod http;
+mod packet;
 mod scrape;
+mod udp;
 mod url;
 
 pub use answer::{Answer, MAX_PEERS, RetryIn, TrackerError};
 pub use http::{announce_url, parse_announce};
 pub use scrape::{MAX_SCRAPE, ScrapeCounts, parse_scrape, scrape_url};
+pub use udp::{AskId, Question, UdpAction, UdpEvent, UdpReply, UdpTrackers};
 pub use url::{MAX_TRACKERS, Scheme, TrackerUrl, UrlError, parse_tiers, redacted};
 
 use crate::id::{InfoHash, PeerId};
