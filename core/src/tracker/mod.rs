@@ -15,6 +15,7 @@
 //!
 //! [`TrackerServer`] is the other side, for demonstrations and simulated swarms.
 
+mod announcer;
 mod answer;
 mod http;
 mod packet;
@@ -22,6 +23,9 @@ mod scrape;
 mod udp;
 mod url;
 
+pub use announcer::{
+    ANNOUNCE_PATIENCE, AnnounceId, Announcer, AnnouncerAction, AnnouncerEvent, STOP_PATIENCE, TrackerStatus,
+};
 pub use answer::{Answer, MAX_PEERS, RetryIn, TrackerError};
 pub use http::{announce_url, parse_announce};
 pub use scrape::{MAX_SCRAPE, ScrapeCounts, parse_scrape, scrape_url};
