@@ -20,6 +20,7 @@ mod answer;
 mod http;
 mod packet;
 mod scrape;
+mod server;
 mod udp;
 mod url;
 
@@ -29,6 +30,7 @@ pub use announcer::{
 pub use answer::{Answer, MAX_PEERS, RetryIn, TrackerError};
 pub use http::{announce_url, parse_announce};
 pub use scrape::{MAX_SCRAPE, ScrapeCounts, parse_scrape, scrape_url};
+pub use server::TrackerServer;
 pub use udp::{AskId, Question, UdpAction, UdpEvent, UdpReply, UdpTrackers};
 pub use url::{MAX_TRACKERS, Scheme, TrackerUrl, UrlError, parse_tiers, redacted};
 
