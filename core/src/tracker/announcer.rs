@@ -113,6 +113,9 @@ pub struct TrackerStatus<'a> {
 /// public torrent's are dead, the walk goes on beside a tracker that has not answered for 5 seconds; but not with a
 /// private torrent, whose trackers want to be the only one (BEP 27).
 ///
+/// The first tracker in this order that answered, and has not failed since, is told of us as often as it asks for. The
+/// others are there for when it fails, and for when a torrent that is not private needs more peers than it knows.
+///
 /// ```text
 ///  new ──Start──▶ walking ◀──── due ────  idle
 ///                  │  ▲ │                  ▲
@@ -147,6 +150,8 @@ struct Tracker {
     retry_at: Option<Timestamp>,
     /// The end of its minimal interval.
     min_until: Timestamp,
+    /// The end of its interval.
+    next_at: Timestamp,
     tracker_id: Option<Vec<u8>>,
     error: Option<TrackerError>,
     seeders: Option<u32>,
@@ -227,13 +232,14 @@ impl Announcer {
         let Some((flight, at)) = self.land(id) else { return };
         self.completed &= flight.event != Some(AnnounceEvent::Completed);
         self.trackers.iter_mut().for_each(|tracker| tracker.working = false);
-        let interval = answer.interval;
-        let tracker = &mut self.trackers[at];
-        tracker.on_answered(now, answer);
-        let due = tracker.min_until.max(now + interval);
+        self.trackers[at].on_answered(now, answer);
         self.promote(at);
         if matches!(self.phase, Phase::Walking { .. }) {
-            self.phase = Phase::Idle { due: Some(if self.has_news() { now } else { due }) };
+            self.phase = Phase::Idle { due: None };
+        }
+        self.be_due_by(self.regular_due());
+        if self.has_news() {
+            self.be_due_by(Some(now));
         }
     }
 
@@ -257,6 +263,8 @@ impl Announcer {
         tracker.error = Some(error);
         if matches!(self.phase, Phase::Walking { .. }) {
             self.walk_on(now, out);
+        } else if self.has_news() {
+            self.be_due_by(Some(now));
         }
     }
 
@@ -286,8 +294,7 @@ impl Announcer {
             let hedge_at = (!self.private).then(|| now + HEDGE_AFTER);
             self.phase = Phase::Walking { hedge_at };
         } else if self.flights.is_empty() {
-            let due = self.trackers.iter().filter_map(|tracker| self.ready_at(tracker)).min();
-            self.phase = Phase::Idle { due };
+            self.phase = Phase::Idle { due: self.regular_due() };
         } else {
             self.phase = Phase::Walking { hedge_at: None };
         }
@@ -335,31 +342,58 @@ impl Announcer {
         tracker.retry_at.map(|at| if news { at } else { at.max(tracker.min_until) })
     }
 
-    /// Has the next round start as soon as the trackers allow. While one is being walked it will do.
-    fn hurry(&mut self, now: Timestamp) {
-        let Phase::Idle { due } = self.phase else { return };
-        let working = self.trackers.iter().find(|tracker| tracker.working);
-        let soonest = match working {
-            Some(tracker) => self.ready_at(tracker),
-            None => self.trackers.iter().filter_map(|tracker| self.ready_at(tracker)).min(),
-        };
-        let soonest = soonest.map(|at| at.max(now));
-        self.phase = Phase::Idle { due: [due, soonest].into_iter().flatten().min() };
+    /// The tracker that is told of us at its intervals. Of one that is being asked it is not known whether it is there.
+    fn main(&self) -> Option<&Tracker> {
+        let counts_us = |it: &&Tracker| it.started && it.fails == 0 && !self.is_being_asked(it);
+        self.trackers.iter().find(counts_us)
     }
 
-    /// An announce that is under way already will do.
+    /// When the next round is due if nothing happens.
+    fn regular_due(&self) -> Option<Timestamp> {
+        self.main().map(|tracker| tracker.next_at).or_else(|| self.soonest())
+    }
+
+    /// When the first of all trackers may be asked.
+    fn soonest(&self) -> Option<Timestamp> {
+        self.trackers.iter().filter_map(|tracker| self.ready_at(tracker)).min()
+    }
+
+    /// Has the next round start at `at` or before. If one is being walked, it will do.
+    fn be_due_by(&mut self, at: Option<Timestamp>) {
+        if let Phase::Idle { due } = &mut self.phase {
+            *due = [*due, at].into_iter().flatten().min();
+        }
+    }
+
+    fn on_want_peers(&mut self) {
+        let at = match self.main() {
+            Some(tracker) if self.private => self.ready_at(tracker),
+            _ => self.soonest(),
+        };
+        self.be_due_by(at);
+    }
+
+    fn on_completed(&mut self, now: Timestamp) {
+        // A tracker that was never told of the start will hear of a seed that starts.
+        self.completed = self.trackers.iter().any(|it| it.started || self.is_being_asked(it));
+        if self.has_news() {
+            self.be_due_by(Some(now));
+        }
+    }
+
     fn on_force(&mut self, now: Timestamp) {
         for tracker in &mut self.trackers {
             (tracker.retry_at, tracker.min_until) = (Some(now), now);
         }
-        self.hurry(now);
+        self.be_due_by(Some(now));
     }
 
     fn on_network_changed(&mut self, now: Timestamp) {
         for tracker in self.trackers.iter_mut().filter(|tracker| tracker.retry_at.is_some()) {
             (tracker.retry_at, tracker.fails) = (Some(now), 0);
+            tracker.next_at = tracker.min_until;
         }
-        self.hurry(now);
+        self.be_due_by(self.regular_due());
     }
 
     fn on_stop(&mut self, out: &mut Outbox<AnnouncerAction>) {
@@ -391,11 +425,7 @@ impl Machine for Announcer {
     fn handle_event(&mut self, now: Timestamp, event: AnnouncerEvent, out: &mut Outbox<AnnouncerAction>) {
         match event {
             AnnouncerEvent::Answered { id, answer } => self.on_answered(now, id, answer),
-            AnnouncerEvent::Completed => {
-                // A tracker that was never told of the start will hear of a seed that starts.
-                self.completed = self.trackers.iter().any(|it| it.started || self.is_being_asked(it));
-                self.hurry(now);
-            }
+            AnnouncerEvent::Completed => self.on_completed(now),
             AnnouncerEvent::Failed { id, error } => self.on_failed(now, id, error, out),
             AnnouncerEvent::Force => self.on_force(now),
             AnnouncerEvent::NetworkChanged => self.on_network_changed(now),
@@ -403,7 +433,7 @@ impl Machine for Announcer {
             AnnouncerEvent::Start if self.phase == Phase::New => self.phase = Phase::Idle { due: Some(now) },
             AnnouncerEvent::Start => {}
             AnnouncerEvent::Stop => self.on_stop(out),
-            AnnouncerEvent::WantPeers => self.hurry(now),
+            AnnouncerEvent::WantPeers => self.on_want_peers(),
         }
         self.do_what_is_due(now, out);
     }
@@ -431,6 +461,7 @@ impl Tracker {
             fails: 0,
             retry_at: Some(Timestamp::ZERO),
             min_until: Timestamp::ZERO,
+            next_at: Timestamp::ZERO,
             tracker_id: None,
             error: None,
             seeders: None,
@@ -443,6 +474,7 @@ impl Tracker {
         (self.started, self.working, self.fails, self.error) = (true, true, 0, None);
         self.retry_at = Some(now);
         self.min_until = now + answer.min_interval.unwrap_or(answer.interval.min(DEFAULT_MIN_INTERVAL));
+        self.next_at = self.min_until.max(now + answer.interval);
         (self.seeders, self.leechers, self.warning) = (answer.seeders, answer.leechers, answer.warning);
         // One that is left out later stays in force.
         if answer.tracker_id.is_some() {

@@ -8,6 +8,9 @@ use core::time::Duration;
 /// The most peers that are taken from one answer.
 pub const MAX_PEERS: usize = 200;
 
+/// The most bytes of a tracker's words that are kept.
+pub(super) const MAX_TEXT_LEN: usize = 256;
+
 /// The answer to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {

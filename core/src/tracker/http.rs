@@ -1,7 +1,7 @@
 //! Announces over HTTP (BEP 3, 7, 21, 23, 24, 31).
 
 use super::Announce;
-use super::answer::{self, Answer, MAX_PEERS, RetryIn, TrackerError};
+use super::answer::{self, Answer, MAX_PEERS, MAX_TEXT_LEN, RetryIn, TrackerError};
 use super::url::{TrackerUrl, escape};
 use crate::bencode::{Dict, Document, Limits, Value};
 use crate::text;
@@ -94,9 +94,6 @@ pub(super) fn number(dict: Dict<'_>, key: &[u8]) -> Option<i64> {
     let value = dict.get(key)?;
     value.as_int().or_else(|| value.as_str()?.trim().parse().ok())
 }
-
-/// The most bytes of a tracker's words that are kept.
-pub(super) const MAX_TEXT_LEN: usize = 256;
 
 fn is_success(status: u16) -> bool {
     (200..300).contains(&status)

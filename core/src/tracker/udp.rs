@@ -1,8 +1,7 @@
 //! The client of the UDP tracker protocol (BEP 15, 41): one machine for all torrents and all trackers.
 
 use super::Announce;
-use super::answer::{self, Answer, MAX_PEERS, TrackerError};
-use super::http::MAX_TEXT_LEN;
+use super::answer::{self, Answer, MAX_PEERS, MAX_TEXT_LEN, TrackerError};
 use super::packet;
 use super::scrape::{MAX_SCRAPE, ScrapeCounts};
 use crate::id::InfoHash;
@@ -157,7 +156,7 @@ struct Leg {
     reconnected: bool,
 }
 
-/// What is known of one address. It is kept while a connection is there or on its way.
+/// What is known of one address. It is kept while it has a connection or owes an answer.
 #[derive(Debug, Default)]
 struct Endpoint {
     connection: Option<Connection>,
@@ -364,20 +363,21 @@ impl UdpTrackers {
         }
     }
 
-    /// Lets go of connects that nobody waits for, of connection ids that went stale, and of addresses without either.
+    /// Lets go of connects that nobody waits for, of connection ids that went stale, and of addresses that owe nothing
+    /// else.
     fn tidy(&mut self, now: Timestamp) {
-        let waited: Vec<_> = self
-            .asks
-            .values()
-            .flat_map(|ask| ask.legs.iter().filter(|leg| leg.resend_at.is_none()).map(|leg| leg.to))
-            .collect();
-        let owed: Vec<_> = self.asks.values().flat_map(|ask| ask.legs.iter().map(|leg| leg.to)).collect();
+        // Whether any question to an address waits for a connection.
+        let mut owed: BTreeMap<SocketAddr, bool> = BTreeMap::new();
+        for leg in self.asks.values().flat_map(|ask| &ask.legs) {
+            *owed.entry(leg.to).or_default() |= leg.resend_at.is_none();
+        }
         self.endpoints.retain(|to, endpoint| {
             endpoint.connection = endpoint.connection.filter(|connection| now < connection.until);
-            if !waited.contains(to) {
+            let waited = owed.get(to).copied();
+            if waited != Some(true) {
                 endpoint.connecting = None;
             }
-            endpoint.connection.is_some() || endpoint.connecting.is_some() || owed.contains(to)
+            endpoint.connection.is_some() || waited.is_some()
         });
     }
 }

@@ -93,7 +93,7 @@ fn a_seed_that_no_tracker_knew_never_completed() {
 
 #[test]
 fn wanting_peers_waits_for_the_minimal_interval() {
-    let mut world = World::new(&[&["a"], &["b"]], false);
+    let mut world = World::new(&[&["a"]], false);
     world.event(AnnouncerEvent::Start);
     let min_interval = Some(Duration::from_secs(700));
     world.answer_with("a", Answer { min_interval, ..answer(1800) });
@@ -106,6 +106,30 @@ fn wanting_peers_waits_for_the_minimal_interval() {
     // An interval that is shorter than the minimal one is as long.
     world.answer_with("a", Answer { min_interval, ..answer(60) });
     assert_eq!(world.run_to(1700), ["1700 a regular"]);
+}
+
+#[test]
+fn who_wants_peers_asks_other_trackers_too() {
+    let tiers: &[&[&str]] = &[&["a"], &["b"], &["c"]];
+    let mut world = World::started(tiers, 1800);
+    world.run_to(10);
+    world.event(AnnouncerEvent::WantPeers);
+    world.answer("b", 600);
+    assert_eq!(world.run_to(20), ["10 b started"]);
+    world.event(AnnouncerEvent::WantPeers);
+    world.fail("c");
+    // b was asked for its peers only: a is the one that counts us.
+    assert_eq!(world.run_to(1800), ["20 c started", "1800 a regular"]);
+    world.fail("a");
+    assert_eq!(world.run_to(1800), ["1800 b regular"]);
+    world.answer("b", 600);
+    assert_eq!(world.run_to(2400), ["2400 a regular"]);
+
+    let mut world = World::seeded(tiers, true, 1);
+    world.event(AnnouncerEvent::Start);
+    world.answer("a", 1800);
+    world.event(AnnouncerEvent::WantPeers);
+    assert_eq!(world.run_to(300), ["0 a started", "300 a regular"]);
 }
 
 #[test]
@@ -163,7 +187,11 @@ fn a_silent_tracker_does_not_hold_the_walk_up() {
     world.answer("b", 1800);
     assert!(world.run_to(30).is_empty(), "the round is over");
     world.answer("a", 900);
-    assert_eq!(world.run_to(1809), ["1809 a regular"]);
+    assert_eq!(world.run_to(939), ["930 a regular", "935 b regular"]);
+    world.answer("b", 1800);
+    assert!(world.run_to(960).is_empty());
+    world.fail("a");
+    assert_eq!(world.run_to(2739), ["2739 a regular"], "as b asks, but a comes first");
 }
 
 #[test]
