@@ -1,1 +1,6 @@
 //! One torrent: where peers, pieces, store and trackers meet.
+
+pub mod address;
+pub mod choker;
+pub mod rate;
+pub mod smart_ban;
