@@ -13,6 +13,7 @@ pub(crate) mod url;
 
 pub use error::Error;
 pub use path::{MAX_RENAMES, sanitise, sanitise_or_underscore};
+pub use url::{tracker as tracker_url, web_seed as web_seed_url};
 
 use crate::bencode::{Dict, Document, Limits, Value};
 use crate::id::{InfoHash, InfoHashV2};

@@ -8,7 +8,7 @@ use core::fmt::Write as _;
 /// The URL of a tracker, the white space around it gone, if it is one that a client could ever talk to.
 ///
 /// Spaces and control characters within are refused: they would let a torrent write lines of its own into a request.
-pub(crate) fn tracker(raw: &[u8]) -> Option<String> {
+pub fn tracker(raw: &[u8]) -> Option<String> {
     let url = str::from_utf8(raw).ok()?.trim();
     let schemes = ["http://", "https://", "udp://", "ws://", "wss://"];
     let rest = schemes.iter().find_map(|scheme| strip_prefix_no_case(url, scheme))?;
@@ -20,7 +20,7 @@ pub(crate) fn tracker(raw: &[u8]) -> Option<String> {
 
 /// The URL of a web seed (BEP 19) with what may not stand in a URL escaped; `None` if it is empty. That of several
 /// files is a folder and ends in a slash.
-pub(crate) fn web_seed(raw: &[u8], is_folder: bool) -> Option<String> {
+pub fn web_seed(raw: &[u8], is_folder: bool) -> Option<String> {
     let raw = raw.trim_ascii();
     if raw.is_empty() {
         return None;
