@@ -3,8 +3,8 @@
 use crate::id::{InfoHash, InfoHashV2};
 use crate::metainfo::{MAX_FILES, MAX_NODES, MAX_TRACKERS, MAX_WEB_SEEDS, Metainfo, url};
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 use core::fmt;
 
 /// The most bytes that a link may have.
@@ -144,10 +144,10 @@ impl fmt::Display for Magnet {
             url::escape(value, |byte| url::is_unreserved(byte) || also_plain.contains(&byte), &mut link);
         };
         if let Some(hash) = self.info_hash {
-            put("xt", alloc::format!("urn:btih:{hash}").as_bytes(), b":");
+            put("xt", format!("urn:btih:{hash}").as_bytes(), b":");
         }
         if let Some(hash) = self.info_hash_v2 {
-            put("xt", alloc::format!("urn:btmh:1220{hash}").as_bytes(), b":");
+            put("xt", format!("urn:btmh:1220{hash}").as_bytes(), b":");
         }
         if let Some(name) = &self.name {
             put("dn", name.as_bytes(), b"");
@@ -157,7 +157,7 @@ impl fmt::Display for Magnet {
         }
         for (name, endpoints) in [("x.pe", &self.peers), ("dht", &self.nodes)] {
             for (host, port) in endpoints {
-                put(name, alloc::format!("{host}:{port}").as_bytes(), b":[]");
+                put(name, url::show_endpoint(host, *port).as_bytes(), b":[]");
             }
         }
         if !self.select_only.is_empty() {
@@ -171,7 +171,7 @@ impl fmt::Display for Magnet {
 pub fn show_ranges(ranges: &[(u32, u32)]) -> String {
     let shown: Vec<String> = ranges
         .iter()
-        .map(|(first, last)| if first == last { first.to_string() } else { alloc::format!("{first}-{last}") })
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
         .collect();
     shown.join(",")
 }
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(magnet.name.as_deref(), Some("A B (c)"));
         assert_eq!(magnet.trackers, ["udp://a:80", "http://b"]);
         assert_eq!(magnet.web_seeds, ["http://w/f"]);
-        let peers = [("1.2.3.4", 5), ("[2001:db8::2]", 55013), ("peer.example", 6881)];
+        let peers = [("1.2.3.4", 5), ("2001:db8::2", 55013), ("peer.example", 6881)];
         assert_eq!(magnet.peers, peers.map(|(host, port)| (host.to_string(), port)));
         assert_eq!(magnet.nodes, [("router".to_string(), 43)]);
 
@@ -338,7 +338,7 @@ mod tests {
                 name,
                 trackers: ports.iter().map(|port| format!("udp://t.example:{port}/a?b=c&d")).collect(),
                 web_seeds: ports.iter().map(|port| format!("http://w/%20{port}")).collect(),
-                peers: ports.iter().map(|port| ("[::1]".to_string(), *port)).collect(),
+                peers: ports.iter().map(|port| ("::1".to_string(), *port)).collect(),
                 nodes: ports.iter().map(|port| ("node.example".to_string(), *port)).collect(),
                 select_only: super::merge_ranges(so.into_iter().map(|number| (number, number)).collect()),
             };

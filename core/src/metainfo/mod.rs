@@ -13,7 +13,7 @@ pub(crate) mod url;
 
 pub use error::Error;
 pub use path::{MAX_RENAMES, sanitise, sanitise_or_underscore};
-pub use url::{tracker as tracker_url, web_seed as web_seed_url};
+pub use url::{show_endpoint, tracker as tracker_url, web_seed as web_seed_url};
 
 use crate::bencode::{Dict, Document, Limits, Value};
 use crate::id::{InfoHash, InfoHashV2};
@@ -262,7 +262,7 @@ impl Metainfo {
         &self.web_seeds
     }
 
-    /// Nodes of the DHT that the torrent recommends (BEP 5): host and port.
+    /// Nodes of the DHT that the torrent recommends (BEP 5): host, which may be a name, and port.
     pub fn nodes(&self) -> &[(String, u16)] {
         &self.nodes
     }

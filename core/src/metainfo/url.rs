@@ -1,6 +1,7 @@
 //! The little that torrents and magnet links need to know of URLs (RFC 3986).
 
 use alloc::borrow::Cow;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
@@ -34,10 +35,16 @@ pub fn web_seed(raw: &[u8], is_folder: bool) -> Option<String> {
 }
 
 /// `host` and `port` of `host:port`, where the host may be a name, an IPv4 address or an IPv6 address in brackets.
+/// The brackets are gone.
 pub(crate) fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    is_host_and_port(text).then_some((host, port))
+    is_host_and_port(text).then_some((host.trim_matches(['[', ']']), port))
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub fn show_endpoint(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Writes `bytes` to `out`, percent-escaping all that are not `plain`.
@@ -149,7 +156,7 @@ mod tests {
     #[test]
     fn hosts_and_ports() {
         assert_eq!(host_and_port("1.2.3.4:80"), Some(("1.2.3.4", 80)));
-        assert_eq!(host_and_port("[2001:db8::2]:55013"), Some(("[2001:db8::2]", 55013)));
+        assert_eq!(host_and_port("[2001:db8::2]:55013"), Some(("2001:db8::2", 55013)));
         assert_eq!(host_and_port("router.example:6881"), Some(("router.example", 6881)));
         for wrong in ["", ":1", "host", "host:0", "host:65536", "2001:db8::2:55013", "a b:1", "host:+1"] {
             assert_eq!(host_and_port(wrong), None, "{wrong}");
