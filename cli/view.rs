@@ -3,7 +3,7 @@
 use crate::exit::Failure;
 use crate::output::{Output, date, one_line, size};
 use fast_peer_core::magnet::{Magnet, show_ranges};
-use fast_peer_core::metainfo::{File, Metainfo};
+use fast_peer_core::metainfo::{File, Metainfo, show_endpoint};
 use serde_json::{Value, json};
 
 /// The keys that `info --json` prints for a torrent. `length` counts no padding.
@@ -113,7 +113,7 @@ pub(crate) fn show_magnet(magnet: &Magnet, out: &mut Output) -> Result<(), Failu
     }
     show_hints(&magnet.web_seeds, &magnet.nodes, out)?;
     for (host, port) in &magnet.peers {
-        out.field("Peer", format_args!("{host}:{port}"))?;
+        out.field("Peer", show_endpoint(host, *port))?;
     }
     if !magnet.select_only.is_empty() {
         out.field("Selected Files", show_ranges(&magnet.select_only))?;
@@ -126,7 +126,7 @@ fn show_hints(web_seeds: &[String], nodes: &[(String, u16)], out: &mut Output) -
         out.field("Web Seed", url)?;
     }
     for (host, port) in nodes {
-        out.field("DHT Node", format_args!("{host}:{port}"))?;
+        out.field("DHT Node", show_endpoint(host, *port))?;
     }
     Ok(())
 }
