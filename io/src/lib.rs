@@ -1,1 +1,4 @@
 //! The tokio driver of `fast-peer-core`.
+
+pub mod disk;
+pub mod net;
