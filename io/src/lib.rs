@@ -2,3 +2,5 @@
 
 pub mod disk;
 pub mod net;
+mod pool;
+mod scatter;
