@@ -1,7 +1,13 @@
 //! The network as the driver sees it: everything it does with sockets and names goes through [`Net`], so that the same
-//! driver runs over the kernel and over a simulated network.
+//! driver runs over the kernel's sockets ([`Real`]) and over a simulated network.
 //!
 //! The driver lives on one thread: no future and no socket has to be `Send`.
+
+mod error;
+mod real;
+
+pub use error::{net_error, resolve_error};
+pub use real::{Real, RealUdp};
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
