@@ -31,7 +31,7 @@ pub(crate) enum Standing {
 
 /// Bytes handed over as blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+pub struct Counters {
     /// All of them.
     pub payload_bytes: u64,
     /// Those that were copied on the way, because they lay elsewhere than expected.
@@ -49,7 +49,7 @@ pub(crate) struct Landing {
     /// An allocation for the next connection that has to keep bytes.
     spare: BytesMut,
     /// What has gone through.
-    pub(crate) counted: Copied,
+    pub(crate) counted: Counters,
 }
 
 /// What one connection keeps between reads. Holds no buffer while the stream stands between two messages.
@@ -77,7 +77,7 @@ impl Landing {
             blocks: Vec::with_capacity(MAX_BLOCKS),
             tail: vec![0; TAIL_LEN].into(),
             spare: BytesMut::new(),
-            counted: Copied::default(),
+            counted: Counters::default(),
         }
     }
 
@@ -232,7 +232,7 @@ impl Scatter {
     }
 
     /// Hands the block over if it is whole; false if the connection is gone.
-    fn hand_over(&mut self, counted: &mut Copied, sink: &mut impl Sink) -> bool {
+    fn hand_over(&mut self, counted: &mut Counters, sink: &mut impl Sink) -> bool {
         match self.block.take_if(|block| block.filled == block.len) {
             Some(Filling { buf, len, .. }) => {
                 counted.payload_bytes += len as u64;

@@ -4,6 +4,8 @@
 //! The driver lives on one thread: no future and no socket has to be `Send`.
 
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod real;
 
 pub use error::{net_error, resolve_error};
