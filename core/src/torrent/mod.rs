@@ -259,6 +259,17 @@ impl Torrent {
         &self.stored
     }
 
+    /// How many bytes of `file` are stored from its start on without a gap.
+    pub fn stored_prefix(&self, file: FileIndex) -> u64 {
+        let Some((first, last)) = self.map.pieces_of(file) else { return 0 };
+        let lengths = self.map.lengths();
+        let pieces = (first.get()..=last.get()).filter_map(|index| lengths.piece(index));
+        let spans = pieces.take_while(|piece| self.stored.has(*piece)).flat_map(|piece| {
+            self.map.spans(piece, 0, lengths.piece_len(piece)).filter(|span| span.file == file)
+        });
+        spans.map(|span| u64::from(span.len)).sum()
+    }
+
     /// The addresses that it knows.
     pub fn known_peers(&self) -> &KnownPeers {
         &self.known
