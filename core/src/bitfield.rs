@@ -90,7 +90,7 @@ impl Bitfield {
 
     fn clear_spare(&mut self) {
         if let Some(last) = self.bytes.last_mut()
-            && self.len % 8 != 0
+            && !self.len.is_multiple_of(8)
         {
             *last &= 0xff << (8 - self.len % 8);
         }

@@ -180,7 +180,7 @@ impl Lengths {
     /// The block that these three numbers of a message name, if they name exactly one.
     pub fn check_block(&self, piece: u32, begin: u32, len: u32) -> Option<Block> {
         let piece = self.piece(piece)?;
-        if begin % BLOCK_LEN != 0 {
+        if !begin.is_multiple_of(BLOCK_LEN) {
             return None;
         }
         self.block(piece, begin / BLOCK_LEN).filter(|block| block.len == len)
