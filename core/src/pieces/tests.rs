@@ -587,7 +587,7 @@ impl Pair {
             _ if connected => {
                 let only = [piece, self.lengths.piece(c % self.lengths.piece_count()).unwrap()];
                 let style = if a.is_multiple_of(2) { Style::Alone } else { Style::Shared };
-                self.pick(peer, style, (c % 5 == 0).then_some(&only));
+                self.pick(peer, style, c.is_multiple_of(5).then_some(&only));
             }
             _ => {}
         }
@@ -595,7 +595,7 @@ impl Pair {
 
     fn join(&mut self, peer: ConnId, bits: u32) {
         let mut has = Bitfield::none(self.lengths.piece_count());
-        let chosen = |piece: &PieceIndex| bits % 3 == 0 || bits >> piece.get() & 16 != 0;
+        let chosen = |piece: &PieceIndex| bits.is_multiple_of(3) || bits >> piece.get() & 16 != 0;
         self.lengths.pieces().filter(chosen).for_each(|piece| assert!(has.insert(piece)));
         self.quick.peer_joined(&has);
         self.slow.peers.insert(peer, has);
