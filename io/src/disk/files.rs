@@ -321,3 +321,230 @@ fn part_name(path: &Path) -> PathBuf {
     name.push(".part");
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{OpenFiles, Storage};
+    use crate::disk::{FileSpec, StorageSpec};
+    use crate::scratch::Scratch;
+    use bytes::Bytes;
+    use fast_peer_core::id::TorrentId;
+    use fast_peer_core::lengths::{FileIndex, FileSpan};
+    use fast_peer_core::store::payload::Payload;
+    use std::fs;
+    use std::io::{self, ErrorKind};
+    use std::sync::Arc;
+
+    const PAD: u32 = 2;
+    const SKIPPED: u32 = 3;
+    const EMPTY: u32 = 4;
+
+    /// Two files of ten bytes, one in a folder; six of padding; ten bytes that nobody wants; one empty file.
+    fn storage(scratch: &Scratch) -> Storage {
+        let file = |path: &str, len, pad, wanted| FileSpec { path: path.into(), len, pad, wanted };
+        let files = vec![
+            file("a", 10, false, true),
+            file("folder/deep/b", 10, false, true),
+            file(".pad/6", 6, true, true),
+            file("folder/skipped", 10, false, false),
+            file("folder/empty", 0, false, true),
+        ];
+        let spec = StorageSpec::new(scratch.path().join("root"), "name", files);
+        Storage::new(TorrentId(1), spec, Arc::new(OpenFiles::new(1)))
+    }
+
+    fn span(file: u32, offset: u64, len: u32) -> FileSpan {
+        FileSpan { file: FileIndex(file), offset, len, pad: file == PAD }
+    }
+
+    fn data(parts: &[&'static [u8]]) -> Vec<Payload> {
+        parts.iter().map(|part| Payload::Content(Bytes::from_static(part))).collect()
+    }
+
+    fn read(storage: &Storage, spans: &[FileSpan]) -> io::Result<Vec<u8>> {
+        let mut buf = vec![b'?'; spans.iter().map(|span| span.len as usize).sum()];
+        storage.read(spans, &mut buf).map(|()| buf)
+    }
+
+    fn kind<T>(result: io::Result<T>) -> ErrorKind {
+        result.err().expect("an error").kind()
+    }
+
+    #[test]
+    fn a_file_has_its_own_name_when_it_is_finished() {
+        let scratch = Scratch::new();
+        let storage = storage(&scratch);
+        let all = [span(0, 8, 2), span(1, 0, 10), span(PAD, 0, 6), span(SKIPPED, 0, 1)];
+        storage.write(&all, &data(&[b"xy0", b"123456789ppp", b"ppps"])).unwrap();
+        assert_eq!(scratch.read("root/a.part"), b"\0\0\0\0\0\0\0\0xy");
+        assert_eq!(scratch.read("root/folder/deep/b.part"), b"0123456789");
+        assert_eq!(scratch.read("root/.name.fast-peer-parts"), [&[0; 26][..], b"s"].concat());
+        assert!(!scratch.path().join("root/.pad").exists());
+        assert_eq!(read(&storage, &all).unwrap(), b"xy0123456789\0\0\0\0\0\0s");
+
+        storage.finish(FileIndex(1)).unwrap();
+        assert_eq!(scratch.read("root/folder/deep/b"), b"0123456789");
+        assert!(!scratch.path().join("root/folder/deep/b.part").exists());
+        assert_eq!(read(&storage, &[span(1, 3, 2)]).unwrap(), b"34");
+        storage.finish(FileIndex(1)).unwrap();
+        storage.write(&[span(1, 0, 1)], &data(&[b"!"])).unwrap();
+        assert_eq!(scratch.read("root/folder/deep/b"), b"!123456789");
+        for file in [0, 1, PAD, SKIPPED, EMPTY] {
+            storage.sync(FileIndex(file)).unwrap();
+        }
+        assert!(storage.unsynced().is_empty());
+
+        storage.finish(FileIndex(EMPTY)).unwrap();
+        assert_eq!(scratch.read("root/folder/empty"), b"");
+        storage.finish(FileIndex(SKIPPED)).unwrap();
+        storage.finish(FileIndex(PAD)).unwrap();
+        assert!(!scratch.path().join("root/folder/skipped").exists());
+    }
+
+    #[test]
+    fn what_was_there_is_kept() {
+        let scratch = Scratch::new();
+        scratch.write("root/a", b"longer than ten");
+        scratch.write("root/folder/deep/b", b"short");
+        let storage = storage(&scratch);
+        assert_eq!(storage.stat(FileIndex(0)).unwrap(), Some(15));
+        assert_eq!(storage.stat(FileIndex(1)).unwrap(), Some(5));
+        assert_eq!(kind(read(&storage, &[span(1, 0, 10)])), ErrorKind::UnexpectedEof);
+        storage.write(&[span(0, 9, 1), span(1, 9, 1)], &data(&[b"xy"])).unwrap();
+        assert_eq!(scratch.read("root/a"), b"longer thxn ten");
+        assert_eq!(scratch.read("root/folder/deep/b"), b"short\0\0\0\0y");
+        storage.finish(FileIndex(0)).unwrap();
+    }
+
+    #[test]
+    fn no_file_is_replaced() {
+        let scratch = Scratch::new();
+        let storage = storage(&scratch);
+        storage.write(&[span(0, 0, 1)], &data(&[b"x"])).unwrap();
+        scratch.write("root/a", b"the user's");
+        assert_eq!(kind(storage.finish(FileIndex(0))), ErrorKind::AlreadyExists);
+        assert_eq!(scratch.read("root/a"), b"the user's");
+    }
+
+    #[test]
+    fn what_is_not_there_is_missing() {
+        let scratch = Scratch::new();
+        let storage = storage(&scratch);
+        for file in [0, 1, SKIPPED, EMPTY] {
+            assert_eq!(storage.stat(FileIndex(file)).unwrap(), None);
+            assert_eq!(kind(read(&storage, &[span(file, 0, 1)])), ErrorKind::NotFound);
+        }
+        assert_eq!(kind(storage.finish(FileIndex(0))), ErrorKind::NotFound);
+        assert!(!scratch.path().join("root").exists());
+    }
+
+    #[test]
+    fn a_skipped_file_that_is_there_is_used() {
+        let scratch = Scratch::new();
+        scratch.write("root/folder/skipped.part", b"0123");
+        let storage = storage(&scratch);
+        assert_eq!(read(&storage, &[span(SKIPPED, 1, 2)]).unwrap(), b"12");
+        storage.write(&[span(SKIPPED, 9, 1)], &data(&[b"9"])).unwrap();
+        assert_eq!(scratch.read("root/folder/skipped.part"), b"0123\0\0\0\0\09");
+        assert_eq!(storage.stat(FileIndex(SKIPPED)).unwrap(), Some(10));
+    }
+
+    #[test]
+    fn the_parts_file_says_how_much_it_has() {
+        let scratch = Scratch::new();
+        let storage = storage(&scratch);
+        storage.write(&[span(SKIPPED, 2, 3)], &data(&[b"abc"])).unwrap();
+        assert_eq!(storage.stat(FileIndex(SKIPPED)).unwrap(), Some(5));
+        assert_eq!(read(&storage, &[span(SKIPPED, 0, 5)]).unwrap(), b"\0\0abc");
+        assert_eq!(kind(read(&storage, &[span(SKIPPED, 4, 2)])), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_root_that_went_away_is_not_made_again() {
+        let scratch = Scratch::new();
+        let storage = storage(&scratch);
+        storage.write(&[span(0, 0, 1)], &data(&[b"x"])).unwrap();
+        fs::remove_dir_all(scratch.path().join("root")).unwrap();
+        assert_eq!(kind(storage.write(&[span(1, 0, 1)], &data(&[b"x"]))), ErrorKind::NotFound);
+        assert!(!scratch.path().join("root").exists());
+    }
+
+    #[cfg(unix)]
+    mod planted {
+        use super::{FileIndex, SKIPPED, Scratch, data, kind, read, scratch_with_canary, span, storage};
+        use std::io::ErrorKind;
+        use std::os::unix::fs::symlink;
+
+        /// Whatever is at `path` below the root, no operation on file `file` passes it.
+        fn refuses_all(scratch: &Scratch, file: u32) {
+            let storage = storage(scratch);
+            let denied = ErrorKind::PermissionDenied;
+            assert_eq!(kind(storage.write(&[span(file, 0, 6)], &data(&[b"poison"]))), denied);
+            assert_eq!(kind(read(&storage, &[span(file, 0, 6)])), denied);
+            assert_eq!(kind(storage.stat(FileIndex(file))), denied);
+            assert_eq!(kind(storage.sync(FileIndex(file))), denied);
+            assert_eq!(scratch.read("outside/canary"), b"canary");
+            assert_eq!(std::fs::read_dir(scratch.path().join("outside")).unwrap().count(), 1);
+        }
+
+        #[test]
+        fn links_lead_nowhere() {
+            for (link, to, file) in [
+                ("a", "../outside/canary", 0),
+                ("a", "../outside/new", 0),
+                ("a", "b", 0),
+                ("folder", "../outside", 1),
+                ("folder", ".", 1),
+            ] {
+                let scratch = scratch_with_canary();
+                symlink(to, scratch.path().join("root").join(link)).unwrap();
+                refuses_all(&scratch, file);
+            }
+            let scratch = scratch_with_canary();
+            symlink("../outside/new", scratch.path().join("root/a.part")).unwrap();
+            refuses_all(&scratch, 0);
+            let scratch = scratch_with_canary();
+            let parts = scratch.path().join("root/.name.fast-peer-parts");
+            symlink("../outside/new", parts).unwrap();
+            refuses_all(&scratch, SKIPPED);
+        }
+
+        #[test]
+        fn the_root_itself_may_be_a_link() {
+            let scratch = Scratch::new();
+            scratch.write("elsewhere/x", b"");
+            symlink("elsewhere", scratch.path().join("root")).unwrap();
+            storage(&scratch).write(&[span(0, 0, 1)], &data(&[b"x"])).unwrap();
+            assert_eq!(scratch.read("elsewhere/a.part").len(), 10);
+        }
+
+        #[test]
+        fn folders_files_and_pipes_in_the_way_hold_nobody_up() {
+            let scratch = scratch_with_canary();
+            std::fs::create_dir(scratch.path().join("root/a")).unwrap();
+            refuses_all(&scratch, 0);
+            let scratch = scratch_with_canary();
+            scratch.write("root/folder", b"file");
+            refuses_all(&scratch, 1);
+            let scratch = scratch_with_canary();
+            let pipe = scratch.path().join("root/a");
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &pipe,
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::from_raw_mode(0o600),
+                0,
+            )
+            .unwrap();
+            refuses_all(&scratch, 0);
+        }
+    }
+
+    #[cfg(unix)]
+    fn scratch_with_canary() -> Scratch {
+        let scratch = Scratch::new();
+        scratch.write("outside/canary", b"canary");
+        fs::create_dir(scratch.path().join("root")).unwrap();
+        scratch
+    }
+}

@@ -6,7 +6,7 @@ mod order;
 mod pool;
 mod sys;
 
-pub use pool::{DiskPool, DiskSettings};
+pub use pool::{Files, Settings};
 
 use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::store::op::{DiskError, DiskOp, DiskOutput};
