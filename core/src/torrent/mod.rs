@@ -36,6 +36,7 @@ use rate::RateLimiter;
 use smart_ban::SmartBan;
 
 pub mod address;
+pub mod bans;
 pub mod choker;
 pub mod known_peers;
 pub mod rate;

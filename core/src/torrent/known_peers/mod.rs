@@ -1,0 +1,687 @@
+//! Which addresses a torrent knows, and which of them to dial next.
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use source::{Source, Sources};
+
+use super::address::{Subnet, canonical, is_dialable, is_local};
+use super::bans::{Ban, Bans};
+use crate::machine::{Deadline, Timestamp};
+use crate::rng::Rng;
+use alloc::collections::btree_map::Entry as Slot;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::Bound;
+use core::time::Duration;
+
+/// Why an address is not taken in, or a connection not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The address has as many ports or connections as one may.
+    #[error("too many peers on one address")]
+    AddressFull,
+    /// It proved hostile.
+    #[error("banned")]
+    Banned,
+    /// Nobody can listen there.
+    #[error("no address of a peer")]
+    Bogon,
+    /// There is a connection to this peer.
+    #[error("already connected")]
+    Connected,
+    /// The table is full of better ones.
+    #[error("too many known peers")]
+    Full,
+    /// A stranger can't know what is on our own machine or network.
+    #[error("a local address from a remote source")]
+    Local,
+    /// It is our own.
+    #[error("our own address")]
+    Own,
+    /// Its neighbourhood has as many as one may.
+    #[error("too many peers in one subnet")]
+    SubnetFull,
+    /// Who told us has told us enough.
+    #[error("too many peers from one source")]
+    TellerFull,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// Nothing came of it.
+    Failed,
+    /// It was of use, and broke off.
+    Lost,
+    /// There was nothing to trade, as between two seeds.
+    Useless,
+}
+
+/// The addresses that a torrent knows, with their history.
+///
+/// ```text
+///             next_to_dial            handle_connected
+///   ready ───────────────▶ dialling ───────────────────▶ connected
+///     ▲                       │                              │
+///     │ time                  │ handle_failed                │ handle_disconnected
+///     └──────── waiting ◀─────┴──────────────────────────────┘
+/// ```
+///
+/// A peer is an (address, port), and there is one connection to each at most. Limits by address, subnet and teller
+/// spare local addresses. A failing address is dialled ever more rarely, so that nobody can aim us at a
+/// victim; one that once worked is given more of a chance.
+#[derive(Clone, Debug)]
+pub struct KnownPeers {
+    limits: Limits,
+    rng: Rng,
+    peers: BTreeMap<SocketAddr, Known>,
+    ready: BTreeSet<(Rank, SocketAddr)>,
+    waiting: BTreeSet<(Timestamp, SocketAddr)>,
+    /// The far end of every connection and dial, and where the peer there listens as far as we know.
+    links: BTreeMap<SocketAddr, SocketAddr>,
+    addresses: BTreeMap<IpAddr, OnAddress>,
+    subnets: BTreeMap<Subnet, usize>,
+    tellers: BTreeMap<Teller, Told>,
+    own: BTreeSet<SocketAddr>,
+    bans: Bans,
+}
+
+/// How many of what [`KnownPeers`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Addresses in all.
+    pub peers: usize,
+    /// Addresses in one /24 or /56.
+    pub peers_per_subnet: usize,
+    /// Connections and dials to one public IP address.
+    pub connections_per_address: usize,
+}
+
+impl Default for Limits {
+    /// Limit L9.
+    fn default() -> Self {
+        Self { peers: 2000, peers_per_subnet: 64, connections_per_address: 1 }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    sources: Sources,
+    /// Who told us first, and how.
+    teller: Option<Teller>,
+    state: State,
+    /// In a row.
+    failures: u8,
+    /// Whether a connection to it ever worked.
+    proven: bool,
+    tried_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connected,
+    Dialling,
+    Ready(Rank),
+    Waiting(Timestamp),
+}
+
+/// The lowest is dialled first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    class: u8,
+    failures: u8,
+    chance: u32,
+}
+
+type Teller = (Source, IpAddr);
+
+/// What one IP address has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct OnAddress {
+    known: usize,
+    links: usize,
+}
+
+/// What one teller told us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    known: usize,
+    dialling: usize,
+}
+
+impl KnownPeers {
+    /// Knows nobody.
+    pub const fn new(limits: Limits, rng: Rng) -> Self {
+        Self {
+            limits,
+            rng,
+            peers: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            tellers: BTreeMap::new(),
+            own: BTreeSet::new(),
+            bans: Bans::new(),
+        }
+    }
+
+    /// How many addresses are known.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether no address is known.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Whether an address could be dialled now. Becomes true by [`learn`](Self::learn) and
+    /// [`handle_timeout`](Self::handle_timeout).
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Who told us of `addr`.
+    pub fn sources(&self, addr: SocketAddr) -> Sources {
+        self.peers.get(&canonical(addr)).map_or(Sources::default(), |known| known.sources)
+    }
+
+    /// The addresses to which a connection worked: those worth remembering.
+    pub fn proven(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.peers.iter().filter(|(_, known)| known.proven).map(|(addr, _)| *addr)
+    }
+
+    /// Whether `addr`, an endpoint or the far end of a connection, is banned.
+    pub fn is_banned(&self, addr: SocketAddr) -> bool {
+        let addr = canonical(addr);
+        self.bans.is_banned(addr) || self.links.get(&addr).is_some_and(|peer| self.bans.is_banned(*peer))
+    }
+
+    /// Takes in an address; returns whether it is new. `teller` is the address of the tracker, peer or node that told
+    /// us, if it was one. What the user adds by hand is tried anew, however often it failed.
+    pub fn learn(
+        &mut self,
+        now: Timestamp,
+        addr: SocketAddr,
+        source: Source,
+        teller: Option<IpAddr>,
+    ) -> Result<bool, Refusal> {
+        let addr = canonical(addr);
+        if let Some(known) = self.peers.get_mut(&addr) {
+            known.sources.insert(source);
+            if source == Source::Manual {
+                known.failures = 0;
+            }
+            if source == Source::Manual || matches!(known.state, State::Ready(_)) {
+                self.make_ready(addr);
+            }
+            return Ok(false);
+        }
+        let teller = teller.map(|ip| (source, ip.to_canonical()));
+        self.check_new(addr, source, teller)?;
+        if self.peers.len() >= self.limits.peers && !self.make_room(now, source.class()) {
+            return Err(Refusal::Full);
+        }
+        let mut sources = Sources::default();
+        sources.insert(source);
+        let known =
+            Known { sources, teller, state: State::Waiting(now), failures: 0, proven: false, tried_at: None };
+        self.peers.insert(addr, known);
+        self.waiting.insert((now, addr));
+        self.addresses.entry(addr.ip()).or_default().known += 1;
+        if let Some(subnet) = Subnet::of(addr.ip()) {
+            *self.subnets.entry(subnet).or_default() += 1;
+        }
+        if let Some(teller) = teller {
+            self.tellers.entry(teller).or_default().known += 1;
+        }
+        if self.is_linked(addr) {
+            self.set_state(addr, State::Connected);
+        } else {
+            self.make_ready(addr);
+        }
+        Ok(true)
+    }
+
+    /// Notes that `addr` is where we listen ourselves, or that our own handshake came back from there: never dial it.
+    pub fn learn_own(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if self.own.len() >= MAX_OWN {
+            self.own.pop_first();
+        }
+        self.own.insert(addr);
+        if self.peers.get(&addr).is_some_and(|known| !known.is_busy()) {
+            self.forget(addr);
+        }
+    }
+
+    /// The best addresses to dial now, up to `max`. Each must end in [`handle_connected`](Self::handle_connected) or
+    /// [`handle_failed`](Self::handle_failed).
+    pub fn next_to_dial(&mut self, now: Timestamp, max: usize) -> Vec<SocketAddr> {
+        self.handle_timeout(now);
+        let mut chosen = Vec::new();
+        let mut last = None;
+        while chosen.len() < max {
+            let rest = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some(&next) = self.ready.range((rest, Bound::Unbounded)).next() else { break };
+            last = Some(next);
+            let addr = next.1;
+            if self.may_dial(addr) {
+                self.link(addr, addr);
+                self.set_state(addr, State::Dialling);
+                let known = self.peers.get_mut(&addr).expect("what is ready is known");
+                known.tried_at = Some(now);
+                if let Some(teller) = known.teller {
+                    self.tellers.entry(teller).or_default().dialling += 1;
+                }
+                chosen.push(addr);
+            }
+        }
+        chosen
+    }
+
+    /// Notes that a dialled peer answered and shook hands.
+    pub fn handle_connected(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if self.end_dial(addr) {
+            self.peers.get_mut(&addr).expect("who was dialled is known").proven = true;
+            self.set_state(addr, State::Connected);
+        }
+    }
+
+    /// Notes that a dialled peer did not answer, or not as a peer of this torrent.
+    pub fn handle_failed(&mut self, now: Timestamp, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if self.end_dial(addr) {
+            self.unlink(addr);
+            self.part(now, addr, Parting::Failed);
+        }
+    }
+
+    /// Asks whether a connection from `remote` is welcome. If so it is counted, until
+    /// [`handle_disconnected`](Self::handle_disconnected).
+    pub fn accept(&mut self, remote: SocketAddr) -> Result<(), Refusal> {
+        let remote = canonical(remote);
+        if self.is_banned(remote) {
+            return Err(Refusal::Banned);
+        }
+        if self.links.contains_key(&remote) || self.is_linked(remote) {
+            return Err(Refusal::Connected);
+        }
+        if !self.has_room_for_link(remote.ip()) {
+            return Err(Refusal::AddressFull);
+        }
+        self.link(remote, remote);
+        // It may have bound the port that it listens on.
+        self.set_state(remote, State::Connected);
+        Ok(())
+    }
+
+    /// Notes that the peer at `remote`, which connected to us, listens on `port`. An error means that this connection
+    /// should be closed.
+    pub fn handle_listen_port(
+        &mut self,
+        now: Timestamp,
+        remote: SocketAddr,
+        port: u16,
+    ) -> Result<(), Refusal> {
+        let remote = canonical(remote);
+        let mut listens = remote;
+        listens.set_port(port);
+        if port == 0 || port == remote.port() || self.links.get(&remote) != Some(&remote) {
+            return Ok(());
+        }
+        if self.bans.is_banned(listens) {
+            return Err(Refusal::Banned);
+        }
+        if self.is_linked(listens) {
+            return Err(Refusal::Connected);
+        }
+        // A full table is no reason to hang up: the peer is here, whether it can be found again or not.
+        if self.learn(now, listens, Source::Incoming, None).is_ok() {
+            self.set_state(listens, State::Connected);
+            self.links.insert(remote, listens);
+            self.set_state(remote, State::Waiting(now));
+        }
+        Ok(())
+    }
+
+    /// Notes that a connection ended.
+    pub fn handle_disconnected(&mut self, now: Timestamp, remote: SocketAddr, parting: Parting) {
+        let remote = canonical(remote);
+        if let Some(peer) = self.unlink(remote) {
+            self.part(now, peer, parting);
+        }
+    }
+
+    /// Bans the peer at `remote`, the far end of a connection or an address.
+    pub fn ban(&mut self, remote: SocketAddr) -> Ban {
+        let remote = canonical(remote);
+        let peer = self.links.get(&remote).copied().unwrap_or(remote);
+        let reach = self.bans.ban(peer);
+        let idle = |(addr, known): (&SocketAddr, &Known)| (!known.is_busy()).then_some(*addr);
+        let there: Vec<SocketAddr> = match reach {
+            Ban::Address => {
+                self.peers.iter().filter(|(addr, _)| addr.ip() == peer.ip()).filter_map(idle).collect()
+            }
+            Ban::Endpoint => self.peers.get_key_value(&peer).and_then(idle).into_iter().collect(),
+        };
+        there.into_iter().for_each(|addr| self.forget(addr));
+        reach
+    }
+
+    /// Lets every peer that once worked, or that the user added, be dialled again soon: the network came back.
+    pub fn retry_soon(&mut self, now: Timestamp) {
+        let waiting: Vec<SocketAddr> = self.waiting.iter().map(|(_, addr)| *addr).collect();
+        for addr in waiting {
+            let known = self.peers.get_mut(&addr).expect("who waits is known");
+            if known.proven || known.sources.has(Source::Manual) {
+                known.failures = 0;
+                let until = now + Duration::from_micros(self.rng.below(RETRY_SPREAD.as_micros() as u64));
+                self.set_state(addr, State::Waiting(until));
+            }
+        }
+    }
+
+    /// Makes those ready whose time has come.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(&(at, addr)) = self.waiting.first()
+            && at <= now
+        {
+            self.make_ready(addr);
+        }
+    }
+
+    /// When the next address becomes ready.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        self.waiting.first().map(|(at, _)| Deadline { at: *at, why: "dial again" })
+    }
+
+    /// Panics unless every index and count agrees with a recount. For tests and simulators.
+    pub fn check_invariants(&self) {
+        let (mut ready, mut waiting) = (BTreeSet::new(), BTreeSet::new());
+        let mut addresses: BTreeMap<IpAddr, OnAddress> = BTreeMap::new();
+        let mut subnets: BTreeMap<Subnet, usize> = BTreeMap::new();
+        let mut tellers: BTreeMap<Teller, Told> = BTreeMap::new();
+        for (addr, known) in &self.peers {
+            let linked = self.is_linked(*addr);
+            match known.state {
+                State::Connected => assert!(linked, "{addr} has a connection"),
+                State::Dialling => assert!(self.links.contains_key(addr), "{addr} is being dialled"),
+                State::Ready(rank) => assert!(ready.insert((rank, *addr))),
+                State::Waiting(until) => assert!(waiting.insert((until, *addr))),
+            }
+            assert_eq!(known.is_busy(), linked, "{addr} is linked while it is busy");
+            assert!(known.is_busy() || !self.bans.is_banned(*addr), "{addr} is banned and known");
+            addresses.entry(addr.ip()).or_default().known += 1;
+            if let Some(subnet) = Subnet::of(addr.ip()) {
+                *subnets.entry(subnet).or_default() += 1;
+            }
+            if let Some(teller) = known.teller {
+                let told = tellers.entry(teller).or_default();
+                told.known += 1;
+                told.dialling += usize::from(known.state == State::Dialling);
+            }
+        }
+        for remote in self.links.keys() {
+            addresses.entry(remote.ip()).or_default().links += 1;
+        }
+        assert_eq!((&self.ready, &self.waiting), (&ready, &waiting));
+        assert_eq!((&self.addresses, &self.subnets), (&addresses, &subnets));
+        assert_eq!(self.tellers, tellers);
+        assert!(self.peers.len() <= self.limits.peers);
+        assert!(subnets.values().all(|count| *count <= self.limits.peers_per_subnet));
+        let public = addresses.iter().filter(|(ip, _)| !is_local(**ip));
+        assert!(public.map(|(_, on)| on.links).all(|links| links <= self.limits.connections_per_address));
+    }
+
+    fn check_new(&self, addr: SocketAddr, source: Source, teller: Option<Teller>) -> Result<(), Refusal> {
+        let ip = addr.ip();
+        if !is_dialable(addr) {
+            return Err(Refusal::Bogon);
+        }
+        if self.own.contains(&addr) {
+            return Err(Refusal::Own);
+        }
+        if self.bans.is_banned(addr) {
+            return Err(Refusal::Banned);
+        }
+        if let Some(subnet) = Subnet::of(ip) {
+            let ports = match source {
+                Source::Manual => usize::MAX,
+                Source::Pex => 1,
+                _ => PORTS_PER_ADDRESS,
+            };
+            if self.addresses.get(&ip).is_some_and(|on| on.known >= ports) {
+                return Err(Refusal::AddressFull);
+            }
+            if self.subnets.get(&subnet).is_some_and(|known| *known >= self.limits.peers_per_subnet) {
+                return Err(Refusal::SubnetFull);
+            }
+        } else if matches!(source, Source::Dht | Source::Pex) && teller.is_some_and(|(_, ip)| !is_local(ip)) {
+            return Err(Refusal::Local);
+        }
+        if teller.is_some_and(|teller| {
+            self.tellers.get(&teller).is_some_and(|told| told.known >= teller.0.told_limit())
+        }) {
+            return Err(Refusal::TellerFull);
+        }
+        Ok(())
+    }
+
+    /// Drops an address that is worth less than one of `class`; returns whether there was one.
+    ///
+    /// What was dialled within the hour stays: whoever made us forget it could have it dialled again and again.
+    fn make_room(&mut self, now: Timestamp, class: u8) -> bool {
+        let worth = |known: &Known| -> Option<(bool, u8, u8)> {
+            let tried_lately = known.tried_at.is_some_and(|at| now.since(at) < FORGET_AFTER);
+            let protected = known.is_busy() || known.proven || known.sources.has(Source::Manual);
+            let worse = known.failures > 0 || known.class() > class;
+            (!tried_lately && !protected && worse)
+                .then(|| (known.failures > 0, known.failures, known.class()))
+        };
+        let worst = self.peers.iter().filter_map(|(addr, known)| Some((worth(known)?, *addr))).max();
+        let Some((_, addr)) = worst else { return false };
+        self.forget(addr);
+        true
+    }
+
+    fn may_dial(&self, addr: SocketAddr) -> bool {
+        let teller = self.peers.get(&addr).and_then(|known| known.teller);
+        let told = teller.filter(|(source, _)| matches!(source, Source::Dht | Source::Pex));
+        let told = told.and_then(|teller| self.tellers.get(&teller));
+        // A peer that connected to us from this port said that it listens on another.
+        let is_far_end = self.links.contains_key(&addr);
+        !is_far_end
+            && self.has_room_for_link(addr.ip())
+            && told.is_none_or(|told| told.dialling < DIALS_PER_TELLER)
+    }
+
+    fn has_room_for_link(&self, ip: IpAddr) -> bool {
+        is_local(ip)
+            || self.addresses.get(&ip).is_none_or(|on| on.links < self.limits.connections_per_address)
+    }
+
+    /// Whether a connection or dial leads to the peer that listens at `addr`.
+    fn is_linked(&self, addr: SocketAddr) -> bool {
+        let on_address = SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX);
+        self.links.range(on_address).any(|(_, peer)| *peer == addr)
+    }
+
+    fn link(&mut self, remote: SocketAddr, peer: SocketAddr) {
+        assert!(self.links.insert(remote, peer).is_none(), "there is one connection to {remote} at most");
+        self.addresses.entry(remote.ip()).or_default().links += 1;
+    }
+
+    fn unlink(&mut self, remote: SocketAddr) -> Option<SocketAddr> {
+        let peer = self.links.remove(&remote)?;
+        self.count_address(remote.ip(), |on| on.links -= 1);
+        Some(peer)
+    }
+
+    /// The dial of `addr` is over, one way or the other; returns whether there was one.
+    fn end_dial(&mut self, addr: SocketAddr) -> bool {
+        let Some(known) = self.peers.get(&addr).filter(|known| known.state == State::Dialling) else {
+            return false;
+        };
+        if let Some(teller) = known.teller {
+            self.count_teller(teller, |told| told.dialling -= 1);
+        }
+        true
+    }
+
+    /// What is left of a peer after its connection or dial.
+    fn part(&mut self, now: Timestamp, addr: SocketAddr, parting: Parting) {
+        let Some(known) = self.peers.get_mut(&addr) else { return };
+        let wait = match parting {
+            Parting::Failed => {
+                known.failures = known.failures.saturating_add(1);
+                if known.proven && known.failures > PROVEN_FAILURES {
+                    known.proven = false;
+                    known.failures = 1;
+                }
+                let nth = usize::from(known.failures - 1);
+                let waits = if known.proven { PROVEN_WAITS } else { STRANGER_WAITS };
+                waits[nth.min(waits.len() - 1)]
+            }
+            Parting::Lost => {
+                known.failures = 0;
+                PROVEN_WAITS[0]
+            }
+            Parting::Useless => {
+                known.failures = 0;
+                USELESS_WAIT
+            }
+        };
+        // Later than the table says by up to a quarter, so that peers that broke off together don't return together.
+        let jitter = self.rng.below(wait.as_micros() as u64 / 4);
+        let until = now + wait + Duration::from_micros(jitter);
+        self.set_state(addr, State::Waiting(until));
+        if self.bans.is_banned(addr) || self.own.contains(&addr) {
+            self.forget(addr);
+        }
+    }
+
+    /// Lets a peer that is neither connected nor being dialled be dialled, or ranks it anew.
+    fn make_ready(&mut self, addr: SocketAddr) {
+        if let Some(known) = self.peers.get(&addr)
+            && !known.is_busy()
+        {
+            let (class, failures) = (known.class(), known.failures);
+            let chance = match known.state {
+                State::Ready(rank) => rank.chance,
+                _ => self.rng.next_u32(),
+            };
+            self.set_state(addr, State::Ready(Rank { class, failures, chance }));
+        }
+    }
+
+    fn set_state(&mut self, addr: SocketAddr, state: State) {
+        let Some(known) = self.peers.get_mut(&addr) else { return };
+        match core::mem::replace(&mut known.state, state) {
+            State::Ready(rank) => assert!(self.ready.remove(&(rank, addr)), "{addr} was ready"),
+            State::Waiting(until) => assert!(self.waiting.remove(&(until, addr)), "{addr} waited"),
+            State::Connected | State::Dialling => {}
+        }
+        match state {
+            State::Ready(rank) => assert!(self.ready.insert((rank, addr)), "{addr} is ready once"),
+            State::Waiting(until) => assert!(self.waiting.insert((until, addr)), "{addr} waits once"),
+            State::Connected | State::Dialling => {}
+        }
+    }
+
+    /// Drops a peer that is neither connected nor being dialled.
+    fn forget(&mut self, addr: SocketAddr) {
+        // Out of the ordered sets first.
+        self.set_state(addr, State::Connected);
+        let Some(known) = self.peers.remove(&addr) else { return };
+        self.count_address(addr.ip(), |on| on.known -= 1);
+        if let Some(subnet) = Subnet::of(addr.ip())
+            && let Slot::Occupied(mut count) = self.subnets.entry(subnet)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if let Some(teller) = known.teller {
+            self.count_teller(teller, |told| told.known -= 1);
+        }
+    }
+
+    fn count_address(&mut self, ip: IpAddr, change: impl FnOnce(&mut OnAddress)) {
+        let on = self.addresses.get_mut(&ip).expect("an address is counted while anything is on it");
+        change(on);
+        if *on == OnAddress::default() {
+            self.addresses.remove(&ip);
+        }
+    }
+
+    fn count_teller(&mut self, teller: Teller, change: impl FnOnce(&mut Told)) {
+        let told = self.tellers.get_mut(&teller).expect("a teller is counted while we know whom it named");
+        change(told);
+        if *told == Told::default() {
+            self.tellers.remove(&teller);
+        }
+    }
+}
+
+impl Known {
+    /// Whether it is connected or being dialled.
+    fn is_busy(&self) -> bool {
+        matches!(self.state, State::Connected | State::Dialling)
+    }
+
+    /// The lowest is dialled first: what the user gave, what worked before, then the source that is hardest to poison.
+    fn class(&self) -> u8 {
+        let best = self.sources.iter().map(Source::class).min();
+        let best = best.expect("whoever is known was named by someone");
+        if self.proven { best.min(1) } else { best }
+    }
+}
+
+/// How many ports of one public address are known at most, as several people may share it. What a peer tells (PEX) is
+/// believed for one port only, and the user for any.
+const PORTS_PER_ADDRESS: usize = 4;
+
+/// How many of the peers that one node or peer named are dialled at a time: 30 % of the half-open connections of L9.
+const DIALS_PER_TELLER: usize = 9;
+
+/// How many of our own addresses are remembered.
+const MAX_OWN: usize = 64;
+
+/// How long we wait to dial an address again to which no connection ever worked, by failures in a row. At most three
+/// dials fall into any hour (X-01).
+pub const STRANGER_WAITS: [Duration; 5] = [
+    Duration::from_secs(60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(60 * 60),
+    Duration::from_secs(2 * 60 * 60),
+    Duration::from_secs(4 * 60 * 60),
+];
+
+/// The same for one to which a connection worked.
+pub const PROVEN_WAITS: [Duration; 5] = [
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(40),
+    Duration::from_secs(60),
+];
+
+/// After how many failures in a row it counts as a stranger again.
+const PROVEN_FAILURES: u8 = 10;
+
+/// How long we wait to dial a peer again that had nothing to trade.
+const USELESS_WAIT: Duration = Duration::from_secs(30 * 60);
+
+/// Over how long the dials are spread when the network came back.
+const RETRY_SPREAD: Duration = Duration::from_secs(5);
+
+/// How long a failed address is remembered at least.
+const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);

@@ -1,0 +1,376 @@
+use super::{
+    DIALS_PER_TELLER, FORGET_AFTER, KnownPeers, Limits, PORTS_PER_ADDRESS, PROVEN_WAITS, Parting, Refusal,
+    STRANGER_WAITS, Source, USELESS_WAIT,
+};
+use crate::machine::Timestamp;
+use crate::rng::Rng;
+use crate::torrent::bans::Ban;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use proptest::prelude::*;
+
+const START: Timestamp = Timestamp::from_micros(1_000_000);
+const TELLER: IpAddr = IpAddr::V4(Ipv4Addr::new(77, 1, 1, 1));
+
+fn known() -> KnownPeers {
+    KnownPeers::new(Limits::default(), Rng::from_number(1))
+}
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The nth of many public addresses, each in a subnet of its own.
+fn nth(n: u32) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from_bits(0x2d00_0001 + (n << 8)), 6881))
+}
+
+#[test]
+fn a_learned_address_is_dialled_once() {
+    let mut known = known();
+    assert_eq!(known.learn(START, nth(0), Source::Tracker, None), Ok(true));
+    assert_eq!(known.learn(START, nth(0), Source::Dht, None), Ok(false));
+    assert!(known.sources(nth(0)).has(Source::Tracker) && known.sources(nth(0)).has(Source::Dht));
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)]);
+    assert_eq!(known.next_to_dial(START, 9), []);
+    known.handle_connected(nth(0));
+    assert_eq!(known.next_to_dial(START, 9), []);
+    known.check_invariants();
+}
+
+#[test]
+fn a_mapped_address_is_the_same_peer() {
+    let mut known = known();
+    known.learn(START, addr("45.1.2.3:6881"), Source::Tracker, None).unwrap();
+    assert_eq!(known.learn(START, addr("[::ffff:45.1.2.3]:6881"), Source::Pex, None), Ok(false));
+}
+
+#[test]
+fn better_sources_are_dialled_first() {
+    let mut known = known();
+    let order = [Source::Manual, Source::Resume, Source::Tracker, Source::Dht, Source::Pex];
+    for (n, source) in (0..5).zip(order).rev() {
+        known.learn(START, nth(n), source, None).unwrap();
+    }
+    assert_eq!(known.next_to_dial(START, 9), (0..5).map(nth).collect::<Vec<_>>());
+}
+
+#[test]
+fn bogons_are_refused() {
+    let mut known = known();
+    for text in ["45.1.2.3:0", "0.0.0.0:6881", "224.0.0.1:6881", "255.255.255.255:1", "[::]:1", "[ff02::1]:1"]
+    {
+        for source in [Source::Manual, Source::Tracker, Source::Pex] {
+            assert_eq!(known.learn(START, addr(text), source, None), Err(Refusal::Bogon), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_stranger_cannot_send_us_to_our_own_network() {
+    let mut known = known();
+    let local = addr("192.168.0.1:80");
+    for source in [Source::Dht, Source::Pex] {
+        assert_eq!(known.learn(START, local, source, Some(TELLER)), Err(Refusal::Local));
+    }
+    assert_eq!(known.learn(START, local, Source::Pex, Some(addr("10.0.0.7:1").ip())), Ok(true));
+}
+
+#[test]
+fn our_own_address_is_never_dialled() {
+    let mut known = known();
+    known.learn_own(nth(0));
+    assert_eq!(known.learn(START, nth(0), Source::Tracker, None), Err(Refusal::Own));
+    // P-01: the handshake shows that we dialled ourselves.
+    known.learn(START, nth(1), Source::Tracker, None).unwrap();
+    assert_eq!(known.next_to_dial(START, 9), [nth(1)]);
+    known.learn_own(nth(1));
+    known.handle_failed(START, nth(1));
+    assert_eq!(known.learn(START, nth(1), Source::Tracker, None), Err(Refusal::Own));
+    assert!(known.is_empty());
+    known.check_invariants();
+}
+
+#[test]
+fn a_failing_stranger_gets_three_dials_an_hour_and_then_fewer() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Pex, Some(TELLER)).unwrap();
+    let (mut now, mut dials) = (START, vec![]);
+    while now < START + Duration::from_secs(24 * 3600) {
+        for peer in known.next_to_dial(now, 9) {
+            dials.push(now);
+            known.handle_failed(now, peer);
+            // Whoever repeats the address changes nothing.
+            assert_eq!(known.learn(now, nth(0), Source::Pex, Some(TELLER)), Ok(false));
+        }
+        now = known.poll_timeout().unwrap().at;
+    }
+    let hour = Duration::from_secs(3600);
+    assert!(
+        dials.iter().all(|from| dials.iter().filter(|at| *at >= from && at.since(*from) < hour).count() <= 3)
+    );
+    assert!((7..=11).contains(&dials.len()), "{}", dials.len());
+    for (pair, wait) in dials.windows(2).zip(STRANGER_WAITS) {
+        assert!((wait..wait * 5 / 4).contains(&pair[1].since(pair[0])));
+    }
+}
+
+#[test]
+fn a_proven_peer_is_dialled_again_soon() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    known.next_to_dial(START, 1);
+    known.handle_connected(nth(0));
+    known.handle_disconnected(START, nth(0), Parting::Lost);
+    let mut now = START;
+    for nth_failure in 0..20 {
+        let at = known.poll_timeout().unwrap().at;
+        let wait = at.since(now);
+        now = at;
+        assert!(nth_failure > 10 || wait <= PROVEN_WAITS[4] * 5 / 4, "{nth_failure}: {wait:?}");
+        assert_eq!(known.next_to_dial(now, 1), [nth(0)]);
+        known.handle_failed(now, nth(0));
+    }
+    assert!(
+        known.poll_timeout().unwrap().at.since(now) >= STRANGER_WAITS[4],
+        "in the end it is a stranger again"
+    );
+    assert_eq!(known.proven().count(), 0);
+}
+
+#[test]
+fn a_useless_peer_rests() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    known.next_to_dial(START, 1);
+    known.handle_connected(nth(0));
+    known.handle_disconnected(START, nth(0), Parting::Useless);
+    assert!(known.poll_timeout().unwrap().at >= START + USELESS_WAIT);
+}
+
+#[test]
+fn when_the_network_is_back_proven_peers_are_too() {
+    let mut known = known();
+    for n in 0..2 {
+        known.learn(START, nth(n), Source::Tracker, None).unwrap();
+    }
+    known.next_to_dial(START, 2);
+    known.handle_connected(nth(0));
+    known.handle_disconnected(START, nth(0), Parting::Useless);
+    known.handle_failed(START, nth(1));
+    known.retry_soon(START);
+    assert_eq!(known.next_to_dial(START + Duration::from_secs(5), 9), [nth(0)]);
+    known.check_invariants();
+}
+
+#[test]
+fn what_the_user_adds_is_dialled_at_once() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Pex, None).unwrap();
+    known.next_to_dial(START, 1);
+    known.handle_failed(START, nth(0));
+    assert_eq!(known.next_to_dial(START, 9), []);
+    known.learn(START, nth(0), Source::Manual, None).unwrap();
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)]);
+}
+
+#[test]
+fn one_public_address_gets_one_connection() {
+    let mut known = known();
+    known.learn(START, addr("45.1.2.3:1000"), Source::Tracker, None).unwrap();
+    known.learn(START, addr("45.1.2.3:2000"), Source::Tracker, None).unwrap();
+    let first = known.next_to_dial(START, 9);
+    assert_eq!(first.len(), 1);
+    assert_eq!(known.accept(addr("45.1.2.3:3000")), Err(Refusal::AddressFull));
+    known.handle_failed(START, first[0]);
+    assert_eq!(known.accept(addr("45.1.2.3:3000")), Ok(()));
+    assert_eq!(known.next_to_dial(START, 9), []);
+    for port in 1..9 {
+        assert_eq!(
+            known.accept(SocketAddr::from(([127, 0, 0, 1], port))),
+            Ok(()),
+            "local addresses are exempt"
+        );
+    }
+    known.check_invariants();
+}
+
+#[test]
+fn an_incoming_peer_is_known_by_where_it_listens() {
+    let mut known = known();
+    let (remote, listens) = (addr("127.0.0.1:50000"), addr("127.0.0.1:6881"));
+    known.accept(remote).unwrap();
+    assert_eq!(known.handle_listen_port(START, remote, 6881), Ok(()));
+    assert_eq!(
+        known.handle_listen_port(START, remote, 6882),
+        Ok(()),
+        "what it says later counts for nothing"
+    );
+    assert_eq!(known.next_to_dial(START, 9), [], "it is connected");
+    known.accept(addr("127.0.0.1:50001")).unwrap();
+    assert_eq!(known.handle_listen_port(START, addr("127.0.0.1:50001"), 6881), Err(Refusal::Connected));
+    assert_eq!(known.accept(listens), Err(Refusal::Connected));
+    known.learn(START, remote, Source::Tracker, None).unwrap();
+    assert_eq!(known.next_to_dial(START, 9), [], "nor is the port it connected from dialled");
+    known.check_invariants();
+    known.handle_disconnected(START, remote, Parting::Lost);
+    known.handle_disconnected(START, addr("127.0.0.1:50001"), Parting::Failed);
+    assert_eq!(known.next_to_dial(START + PROVEN_WAITS[0] * 2, 9), [listens, remote]);
+    known.check_invariants();
+}
+
+#[test]
+fn a_peer_that_is_being_dialled_may_not_come_in_too() {
+    let mut known = known();
+    known.learn(START, addr("127.0.0.1:6881"), Source::Tracker, None).unwrap();
+    known.next_to_dial(START, 1);
+    known.accept(addr("127.0.0.1:50000")).unwrap();
+    let answer = known.handle_listen_port(START, addr("127.0.0.1:50000"), 6881);
+    assert_eq!(answer, Err(Refusal::Connected));
+}
+
+#[test]
+fn an_address_has_few_ports_and_from_a_peer_only_one() {
+    let mut known = known();
+    let port = |n: u16| SocketAddr::from(([45, 1, 2, 3], n));
+    assert_eq!(known.learn(START, port(1), Source::Pex, Some(TELLER)), Ok(true));
+    assert_eq!(known.learn(START, port(2), Source::Pex, Some(TELLER)), Err(Refusal::AddressFull));
+    for n in 2..=PORTS_PER_ADDRESS as u16 {
+        assert_eq!(known.learn(START, port(n), Source::Tracker, None), Ok(true));
+    }
+    assert_eq!(known.learn(START, port(99), Source::Tracker, None), Err(Refusal::AddressFull));
+    for n in 1..99 {
+        let local = SocketAddr::from(([127, 0, 0, 1], n));
+        assert_eq!(known.learn(START, local, Source::Tracker, None), Ok(true), "local addresses are exempt");
+    }
+}
+
+#[test]
+fn a_subnet_has_64() {
+    let mut known = known();
+    for host in 0..64 {
+        assert_eq!(
+            known.learn(START, SocketAddr::from(([45, 1, 2, host], 1)), Source::Tracker, None),
+            Ok(true)
+        );
+    }
+    let next = SocketAddr::from(([45, 1, 2, 64], 1));
+    assert_eq!(known.learn(START, next, Source::Tracker, None), Err(Refusal::SubnetFull));
+    let six = |n: u16| SocketAddr::from(([0x2a00, 0x1450, 1, n % 256, 0, 0, 0, n + 1], 1));
+    for n in 0..64 {
+        assert_eq!(known.learn(START, six(n), Source::Tracker, None), Ok(true));
+    }
+    assert_eq!(known.learn(START, six(65), Source::Tracker, None), Err(Refusal::SubnetFull));
+}
+
+#[test]
+fn a_peer_may_name_50_and_has_9_of_them_dialled() {
+    let mut known = known();
+    for n in 0..50 {
+        assert_eq!(known.learn(START, nth(n), Source::Pex, Some(TELLER)), Ok(true));
+    }
+    assert_eq!(known.learn(START, nth(50), Source::Pex, Some(TELLER)), Err(Refusal::TellerFull));
+    assert_eq!(known.learn(START, nth(50), Source::Pex, Some(addr("77.1.1.2:1").ip())), Ok(true));
+    let dialled = known.next_to_dial(START, 30);
+    assert_eq!(dialled.len(), DIALS_PER_TELLER + 1);
+    known.handle_failed(START, dialled.into_iter().find(|peer| *peer != nth(50)).unwrap());
+    assert_eq!(known.next_to_dial(START, 30).len(), 1);
+    known.check_invariants();
+}
+
+#[test]
+fn a_full_table_drops_the_worst_but_not_what_was_dialled_lately() {
+    let limits = Limits { peers: 3, ..Limits::default() };
+    let mut known = KnownPeers::new(limits, Rng::from_number(1));
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Pex, None).unwrap();
+    }
+    assert_eq!(known.learn(START, nth(3), Source::Pex, None), Err(Refusal::Full), "it is no better");
+    for peer in known.next_to_dial(START, 3) {
+        known.handle_failed(START, peer);
+    }
+    assert_eq!(known.learn(START, nth(3), Source::Manual, None), Err(Refusal::Full));
+    let later = START + FORGET_AFTER;
+    assert_eq!(known.learn(later, nth(3), Source::Tracker, None), Ok(true));
+    assert_eq!(known.len(), 3);
+    known.check_invariants();
+}
+
+#[test]
+fn a_ban_covers_the_endpoint_and_at_the_second_the_address() {
+    let limits = Limits { connections_per_address: 9, ..Limits::default() };
+    let mut known = KnownPeers::new(limits, Rng::from_number(1));
+    let port = |n: u16| SocketAddr::from(([45, 1, 2, 3], n));
+    for n in 1..4 {
+        known.learn(START, port(n), Source::Tracker, None).unwrap();
+    }
+    known.accept(port(5000)).unwrap();
+    known.handle_listen_port(START, port(5000), 7).unwrap();
+    assert_eq!(known.ban(port(5000)), Ban::Endpoint);
+    assert!(known.is_banned(port(5000)) && known.is_banned(port(7)) && !known.is_banned(port(1)));
+    known.handle_disconnected(START, port(5000), Parting::Failed);
+    assert_eq!(known.learn(START, port(7), Source::Tracker, None), Err(Refusal::Banned));
+    known.accept(port(5001)).unwrap();
+    assert_eq!(known.handle_listen_port(START, port(5001), 7), Err(Refusal::Banned));
+
+    assert_eq!(known.ban(port(1)), Ban::Address);
+    assert_eq!(known.accept(port(9999)), Err(Refusal::Banned));
+    assert_eq!(known.next_to_dial(START, 9), []);
+    assert!(known.is_banned(port(5001)), "a connection from there is to be closed");
+    known.handle_disconnected(START, port(5001), Parting::Failed);
+    assert!(known.is_empty());
+    known.check_invariants();
+}
+
+proptest! {
+    #[test]
+    fn every_count_agrees_with_a_recount(
+        seed in any::<u64>(),
+        steps in prop::collection::vec((0_u8..12, any::<u8>(), 0_u64..90), 1..150),
+    ) {
+        let limits = Limits { peers: 12, peers_per_subnet: 5, connections_per_address: 2 };
+        let mut known = KnownPeers::new(limits, Rng::from_number(seed));
+        let mut now = START;
+        let (mut dialling, mut open) = (vec![], vec![]);
+        for (kind, which, wait) in steps {
+            now = now + Duration::from_secs(wait);
+            let ip = [[45, 1, 1, 1], [45, 1, 1, 2], [45, 1, 2, 1], [127, 0, 0, 1]][which as usize / 8 % 4];
+            let peer = SocketAddr::from((ip, 1 + u16::from(which % 8)));
+            let source = super::source::ALL_SOURCES[which as usize % 7];
+            let parting = [Parting::Failed, Parting::Lost, Parting::Useless][which as usize % 3];
+            match kind {
+                0..=3 => {
+                    let _ = known.learn(now, peer, source, (which % 2 == 0).then_some(TELLER));
+                }
+                4 | 5 => dialling.extend(known.next_to_dial(now, 2)),
+                6 => if let Some(dialled) = dialling.pop() {
+                    if which % 2 == 0 {
+                        known.handle_connected(dialled);
+                        open.push(dialled);
+                    } else {
+                        known.handle_failed(now, dialled);
+                    }
+                },
+                7 if known.accept(peer).is_ok() => {
+                    open.push(peer);
+                    let _ = known.handle_listen_port(now, peer, u16::from(which / 16));
+                }
+                8 => if let Some(closed) = open.pop() {
+                    known.handle_disconnected(now, closed, parting);
+                },
+                9 if which % 4 == 0 => {
+                    known.ban(peer);
+                }
+                10 if which % 8 == 0 => known.learn_own(peer),
+                11 => known.retry_soon(now),
+                _ => {}
+            }
+            known.check_invariants();
+            prop_assert!(dialling.iter().all(|dialled| !open.contains(dialled)));
+            known.handle_timeout(now);
+            prop_assert!(known.poll_timeout().is_none_or(|due| due.at > now));
+        }
+    }
+}
