@@ -13,6 +13,7 @@ pub use value::{Dict, DictIter, List, ListIter, Value};
 
 use alloc::vec::Vec;
 use core::fmt;
+use value::View;
 
 /// How much a document may ask of the reader (limit L6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl<'a> Document<'a> {
 
     /// The value.
     pub fn root(&self) -> Value<'_> {
-        value::View { input: self.input, tokens: &self.tokens }.value(0)
+        self.view().value(0)
     }
 
     /// The offset just behind the value.
@@ -67,12 +68,11 @@ impl<'a> Document<'a> {
 
     /// What a canonical writer would have written differently. Reads the document once more.
     pub fn quirks(&self) -> Quirks {
-        let view = value::View { input: self.input, tokens: &self.tokens };
-        let mut quirks = Quirks::default();
-        for at in 0..self.tokens.len() - 1 {
-            view.note_quirks(at, &mut quirks);
-        }
-        quirks
+        self.view().quirks(0)
+    }
+
+    fn view(&self) -> View<'_> {
+        View { input: self.input, tokens: &self.tokens }
     }
 }
 

@@ -134,6 +134,11 @@ impl<'d> Dict<'d> {
     pub fn raw(self) -> &'d [u8] {
         self.view.raw(self.at)
     }
+
+    /// What a canonical writer would have written differently, here and further in.
+    pub fn quirks(self) -> Quirks {
+        self.view.quirks(self.at)
+    }
 }
 
 impl<'d> IntoIterator for Dict<'d> {
@@ -261,7 +266,15 @@ impl<'d> View<'d> {
         (&raw[..colon], &raw[colon + 1..])
     }
 
-    pub(super) fn note_quirks(self, at: usize, quirks: &mut Quirks) {
+    pub(super) fn quirks(self, at: usize) -> Quirks {
+        let mut quirks = Quirks::default();
+        for at in at..self.tokens[at].next as usize {
+            self.note_quirks(at, &mut quirks);
+        }
+        quirks
+    }
+
+    fn note_quirks(self, at: usize, quirks: &mut Quirks) {
         let padded = |digits: &[u8]| digits.len() > 1 && digits[0] == b'0';
         match self.first_byte(at) {
             b'd' => self.note_key_quirks(at, quirks),

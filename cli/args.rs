@@ -1,0 +1,79 @@
+//! The command line as a whole. Each command has its arguments in its own module.
+
+use crate::commands;
+use crate::exit::Failure;
+use crate::output::Output;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+/// A BitTorrent client.
+#[derive(Debug, Parser)]
+#[command(name = "fast-peer", version, about, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print results and errors as JSON, one value a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Completions(commands::completions::Args),
+    Create(commands::create::Args),
+    Decode(commands::decode::Args),
+    Info(commands::info::Args),
+    #[command(alias = "magnet_parse")]
+    Magnet(commands::magnet::Args),
+    Man(commands::man::Args),
+}
+
+impl Command {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        match self {
+            Self::Completions(args) => args.run(out),
+            Self::Create(args) => args.run(out),
+            Self::Decode(args) => args.run(out),
+            Self::Info(args) => args.run(out),
+            Self::Magnet(args) => args.run(out),
+            Self::Man(args) => args.run(out),
+        }
+    }
+}
+
+/// The whole command line; each long flag can also be set in the environment, as `FAST_PEER_` and its name.
+pub(crate) fn command() -> clap::Command {
+    with_environment(Cli::command())
+}
+
+fn with_environment(command: clap::Command) -> clap::Command {
+    command.mut_args(from_environment).mut_subcommands(with_environment)
+}
+
+fn from_environment(arg: clap::Arg) -> clap::Arg {
+    match arg.get_long() {
+        Some(long) => {
+            let variable = format!("FAST_PEER_{}", long.to_uppercase().replace('-', "_"));
+            arg.env(variable).hide_env_values(true)
+        }
+        None => arg,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, command};
+    use clap::{FromArgMatches as _, error::ErrorKind};
+
+    #[test]
+    fn the_definitions_hold_together() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn old_names_still_work() {
+        let parsed = command().try_get_matches_from(["fast-peer", "magnet_parse", "magnet:?"]);
+        assert!(Cli::from_arg_matches(&parsed.unwrap()).is_ok());
+        let unknown = command().try_get_matches_from(["fast-peer", "no-such-command"]);
+        assert_eq!(unknown.unwrap_err().kind(), ErrorKind::InvalidSubcommand);
+    }
+}

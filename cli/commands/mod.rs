@@ -1,0 +1,64 @@
+//! A module a command: its arguments, and what it does with them.
+
+pub(crate) mod completions;
+pub(crate) mod create;
+pub(crate) mod decode;
+pub(crate) mod info;
+pub(crate) mod magnet;
+pub(crate) mod man;
+
+use crate::exit::{Exit, Failure};
+use fast_peer_core::magnet::Magnet;
+use fast_peer_core::metainfo::{self, Metainfo};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// What a user names a torrent by.
+pub(crate) enum Source {
+    Magnet(Magnet),
+    /// Boxed because it is much the larger.
+    Torrent(Box<Metainfo>),
+}
+
+impl Source {
+    /// A magnet link, the path of a torrent file, or `-` for a torrent file on standard input.
+    pub(crate) fn read(source: &OsStr) -> Result<Self, Failure> {
+        let is_link = source
+            .to_str()
+            .and_then(|text| text.get(..7))
+            .is_some_and(|head| head.eq_ignore_ascii_case("magnet:"));
+        if is_link {
+            let link = source.to_str().unwrap_or_default();
+            let magnet = Magnet::parse(link);
+            return magnet
+                .map(Self::Magnet)
+                .map_err(|error| Failure::new(Exit::Magnet, format!("magnet link: {error}")));
+        }
+        // One byte more than a torrent may have, so that the reader can tell.
+        let bytes = read_input(source, metainfo::MAX_BYTES as u64 + 1)?;
+        let torrent = Metainfo::parse(&bytes).map_err(|error| {
+            let exit = match error {
+                metainfo::Error::Bencode(_) => Exit::Bencode,
+                _ => Exit::Torrent,
+            };
+            Failure::new(exit, format!("{}: {error}", source.display()))
+        })?;
+        Ok(Self::Torrent(Box::new(torrent)))
+    }
+}
+
+/// The bytes of a file, or of standard input for `-`; at most `limit`.
+pub(crate) fn read_input(source: &OsStr, limit: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = vec![];
+    let read = if source == "-" {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        let file = File::open(Path::new(source));
+        let file = file.map_err(|error| Failure::io(Exit::Open, source.display(), &error))?;
+        file.take(limit).read_to_end(&mut bytes)
+    };
+    read.map_err(|error| Failure::io(Exit::Io, source.display(), &error))?;
+    Ok(bytes)
+}
