@@ -21,10 +21,13 @@ pub(crate) enum Command {
     Completions(commands::completions::Args),
     Create(commands::create::Args),
     Decode(commands::decode::Args),
+    Download(commands::download::Args),
     Info(commands::info::Args),
     #[command(alias = "magnet_parse")]
     Magnet(commands::magnet::Args),
     Man(commands::man::Args),
+    Seed(commands::seed::Args),
+    Verify(commands::verify::Args),
 }
 
 impl Command {
@@ -33,9 +36,12 @@ impl Command {
             Self::Completions(args) => args.run(out),
             Self::Create(args) => args.run(out),
             Self::Decode(args) => args.run(out),
+            Self::Download(args) => args.run(out),
             Self::Info(args) => args.run(out),
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),
+            Self::Seed(args) => args.run(out),
+            Self::Verify(args) => args.run(out),
         }
     }
 }

@@ -2,8 +2,11 @@
 
 mod args;
 mod commands;
+mod engine;
 mod exit;
+mod network;
 mod output;
+mod storage;
 mod view;
 
 use clap::FromArgMatches as _;

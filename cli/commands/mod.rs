@@ -3,13 +3,21 @@
 pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod decode;
+pub(crate) mod download;
 pub(crate) mod info;
 pub(crate) mod magnet;
 pub(crate) mod man;
+mod progress;
+pub(crate) mod seed;
+mod stream;
+pub(crate) mod verify;
 
 use crate::exit::{Exit, Failure};
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::metainfo::{self, Metainfo};
+use fast_peer_core::session::{HttpError, NetError};
+use fast_peer_io::http::{Author, Client, Fetch};
+use fast_peer_io::net::Real;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,15 +46,47 @@ impl Source {
         }
         // One byte more than a torrent may have, so that the reader can tell.
         let bytes = read_input(source, metainfo::MAX_BYTES as u64 + 1)?;
-        let torrent = Metainfo::parse(&bytes).map_err(|error| {
-            let exit = match error {
-                metainfo::Error::Bencode(_) => Exit::Bencode,
-                _ => Exit::Torrent,
-            };
-            Failure::new(exit, format!("{}: {error}", source.display()))
-        })?;
-        Ok(Self::Torrent(Box::new(torrent)))
+        Ok(Self::Torrent(Box::new(parse(source, &bytes)?)))
     }
+}
+
+/// The torrent that a user names: a file, standard input, or a web address.
+pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
+    let url = source.to_str().filter(|text| {
+        let head = text.get(..8).unwrap_or(text).to_ascii_lowercase();
+        head.starts_with("http://") || head.starts_with("https://")
+    });
+    let Some(url) = url else {
+        return match Source::read(source)? {
+            Source::Torrent(torrent) => Ok(*torrent),
+            Source::Magnet(_) => {
+                Err(Failure::new(Exit::Magnet, "a magnet link names no files by itself: name a torrent file"))
+            }
+        };
+    };
+    let fetch = Fetch { url, author: Author::User, max_body: metainfo::MAX_BYTES };
+    let answer = Client::new(Real, crate::engine::tls()?).get(fetch).await.map_err(|error| {
+        let exit = match error {
+            HttpError::Net(NetError::NoSuchName) => Exit::NameResolution,
+            HttpError::Net(NetError::TimedOut) => Exit::Timeout,
+            _ => Exit::Network,
+        };
+        Failure::new(exit, format!("{url}: {error}"))
+    })?;
+    if answer.status != 200 {
+        return Err(Failure::new(Exit::Network, format!("{url}: the server answered {}", answer.status)));
+    }
+    parse(source, &answer.body)
+}
+
+fn parse(source: &OsStr, bytes: &[u8]) -> Result<Metainfo, Failure> {
+    Metainfo::parse(bytes).map_err(|error| {
+        let exit = match error {
+            metainfo::Error::Bencode(_) => Exit::Bencode,
+            _ => Exit::Torrent,
+        };
+        Failure::new(exit, format!("{}: {error}", source.display()))
+    })
 }
 
 /// The bytes of a file, or of standard input for `-`; at most `limit`.

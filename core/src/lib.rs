@@ -20,6 +20,7 @@ pub mod pieces;
 pub mod rng;
 pub mod session;
 pub mod store;
+pub mod text;
 pub mod torrent;
 pub mod tracker;
 pub mod wire;

@@ -1,1 +1,8 @@
 //! The tokio driver of `fast-peer-core`.
+
+pub mod disk;
+pub mod driver;
+pub mod http;
+pub mod net;
+mod pool;
+mod scatter;

@@ -1,1 +1,423 @@
 //! The whole client as one machine: what a driver sees.
+//!
+//! Facts go in, each with the time at which it holds; decisions come out. The driver's rule, which the production driver
+//! and both simulators obey: *one input; drain the actions; pull the bytes; read the deadline; wait.*
+//!
+//! Payload and control bytes cross apart: [`Session::handle_bytes`] reads messages, and when it comes to the block of a
+//! `piece` it says how long that is; the driver reads it wherever it likes and hands it over by
+//! [`Session::handle_payload`].
+
+mod action;
+mod config;
+mod conns;
+mod event;
+mod jobs;
+mod reason;
+#[cfg(any())]
+mod tests;
+
+pub use crate::torrent::NewTorrent;
+pub use crate::torrent::status::{Status, Waiting};
+pub use action::{Action, Intake, Notice, Segment, WriteBatch};
+pub use config::Config;
+pub use event::{Event, HttpAnswer, HttpError, NetError};
+pub use reason::Reason;
+
+use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
+use crate::rng::Rng;
+use crate::torrent::known_peers::Source;
+use crate::torrent::rate::RateLimiter;
+use crate::torrent::{self, Common, Torrent};
+use crate::tracker::{UdpAction, UdpEvent, UdpTrackers};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use conns::Conn;
+use core::net::SocketAddr;
+use core::time::Duration;
+use jobs::{Ask, Job};
+
+/// How long a stop may take.
+pub const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A client: its torrents, its connections, and what they have in common.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    common: Arc<Common>,
+    rng: Rng,
+    torrents: BTreeMap<TorrentId, Slot>,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+    conns: BTreeMap<ConnId, Conn>,
+    half_open: usize,
+    jobs: BTreeMap<JobId, Job>,
+    asks: BTreeMap<u64, Ask>,
+    next_conn: u64,
+    next_job: u64,
+    next_torrent: u64,
+    next_ask: u64,
+    actions: Outbox<Action>,
+    udp: UdpTrackers,
+    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    listen_port: u16,
+    down: RateLimiter,
+    up: RateLimiter,
+    /// Connections that may read no more until there is memory, or the limit lets them.
+    starving: VecDeque<ConnId>,
+    /// Connections with blocks to write until the limit lets them.
+    throttled: BTreeSet<ConnId>,
+    /// Torrents that would dial if there were places.
+    crowded: BTreeSet<TorrentId>,
+    due: BTreeSet<(Timestamp, Due)>,
+    stop_by: Option<Timestamp>,
+    stopped: bool,
+    now: Timestamp,
+    pending: Pending,
+}
+
+/// What children said, and what follows from it, within one call.
+#[derive(Debug, Default)]
+struct Pending {
+    torrent: Outbox<torrent::Action>,
+    torrents: Outbox<(TorrentId, torrent::Action)>,
+    /// Torrents whose state may have changed.
+    touched: BTreeSet<TorrentId>,
+    settling: bool,
+    udp: Outbox<UdpAction>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    torrent: Torrent,
+    due: Option<Timestamp>,
+    remove: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Greeting(ConnId),
+    Patience(u64),
+    Torrent(TorrentId),
+}
+
+impl Session {
+    /// A session without torrents. Equal seeds and equal inputs give equal actions.
+    pub fn new(config: Config, seed: [u8; 32], start: Timestamp) -> Self {
+        let rng = Rng::new(seed);
+        let common = Common {
+            peer_id: config.peer_id(&mut rng.fork("peer id")),
+            client: config.client.clone(),
+            max_peers: config.max_peers,
+            max_requests: config.max_requests,
+            upload_slots: config.upload_slots,
+            store_budget: config.store_budget,
+        };
+        Self {
+            common: Arc::new(common),
+            torrents: BTreeMap::new(),
+            by_hash: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            half_open: 0,
+            jobs: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            next_conn: 0,
+            next_job: 0,
+            next_torrent: 0,
+            next_ask: 0,
+            actions: Outbox::new(),
+            udp: UdpTrackers::new(rng.fork("udp trackers")),
+            datagrams: VecDeque::new(),
+            listen_port: 0,
+            down: RateLimiter::new(start, config.down_bytes_per_s),
+            up: RateLimiter::new(start, config.up_bytes_per_s),
+            starving: VecDeque::new(),
+            throttled: BTreeSet::new(),
+            crowded: BTreeSet::new(),
+            due: BTreeSet::new(),
+            stop_by: None,
+            stopped: false,
+            now: start,
+            pending: Pending::default(),
+            config,
+            rng,
+        }
+    }
+
+    /// Adds a torrent and starts it: an input like any other. A torrent that is there already is not added twice.
+    pub fn add_torrent(&mut self, now: Timestamp, new: NewTorrent) -> TorrentId {
+        self.set_now(now);
+        let info_hash = new.metainfo.swarm_hash();
+        if let Some(id) = self.by_hash.get(&info_hash) {
+            return *id;
+        }
+        let id = TorrentId(self.next_torrent);
+        self.next_torrent += 1;
+        let rng = self.rng.fork_nth("torrent", id.0);
+        let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
+        torrent.set_listen_port(self.listen_port);
+        self.torrents.insert(id, Slot { torrent, due: None, remove: false });
+        self.by_hash.insert(info_hash, id);
+        self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
+        id
+    }
+
+    /// Takes in a fact.
+    pub fn handle_event(&mut self, now: Timestamp, event: Event) {
+        self.set_now(now);
+        match event {
+            Event::AddPeers { torrent, peers } => {
+                self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
+            }
+            Event::Closed { conn, error } => self.on_lost(now, conn, error),
+            Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
+            Event::Connected { conn } => self.on_connected(now, conn),
+            Event::Datagram { from, data } => self.to_udp(now, UdpEvent::Datagram { from, data }),
+            Event::DiskDone { job, result } => {
+                if let Some(Job::Disk { torrent, job }) = self.jobs.remove(&job) {
+                    self.with_torrent(now, torrent, |torrent, out| torrent.handle_disk(now, job, result, out));
+                    self.feed(now);
+                }
+            }
+            Event::HttpDone { job, result } => self.on_http(now, job, result),
+            Event::Listening { port } => {
+                self.listen_port = port;
+                self.torrents.values_mut().for_each(|slot| slot.torrent.set_listen_port(port));
+            }
+            Event::RemoveTorrent { torrent } => {
+                if let Some(slot) = self.torrents.get_mut(&torrent) {
+                    slot.remove = true;
+                    self.with_torrent(now, torrent, |torrent, out| torrent.stop(now, out));
+                }
+            }
+            Event::Resolved { job, result } => self.on_resolved(now, job, result),
+            Event::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
+                self.down.set_rate(now, down_bytes_per_s);
+                self.up.set_rate(now, up_bytes_per_s);
+                self.feed(now);
+                self.unthrottle();
+            }
+            Event::Stop => self.on_stop(now),
+        }
+    }
+
+    /// Does what is due. A call that is early, or made twice, changes nothing.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.set_now(now);
+        while let Some(&(at, due)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            match due {
+                Due::Greeting(conn) => self.on_greeting_timeout(conn),
+                Due::Patience(ask) => self.on_patience(now, ask),
+                Due::Torrent(id) => {
+                    if let Some(slot) = self.torrents.get_mut(&id) {
+                        slot.due = None;
+                        self.with_torrent(now, id, |torrent, out| torrent.handle_timeout(now, out));
+                    }
+                }
+            }
+        }
+        self.udp.handle_timeout(now, &mut self.pending.udp);
+        self.drain_udp(now);
+        if self.limits_due().is_some_and(|due| due.at <= now) {
+            self.feed(now);
+            self.unthrottle();
+        }
+        if self.stop_by.is_some_and(|at| at <= now) {
+            self.say_stopped();
+        }
+    }
+
+    /// The next action. They are to be drained after every input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Puts the next datagram into `buffer`, which it empties first, and says where it goes.
+    pub fn poll_datagram(&mut self, now: Timestamp, buffer: &mut bytes::BytesMut) -> Option<SocketAddr> {
+        self.set_now(now);
+        let (to, data) = self.datagrams.pop_front()?;
+        buffer.clear();
+        buffer.extend_from_slice(&data);
+        Some(to)
+    }
+
+    /// The next deadline. Every input changes it.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let mut next = self.due.first().map(|(at, due)| Deadline {
+            at: *at,
+            why: match due {
+                Due::Greeting(_) => "handshake timeout",
+                Due::Patience(_) => "tracker timeout",
+                Due::Torrent(_) => "torrent",
+            },
+        });
+        next = Deadline::earlier(next, self.udp.poll_timeout());
+        next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
+        Deadline::earlier(next, self.limits_due())
+    }
+
+    /// The identity that peers see.
+    pub fn peer_id(&self) -> PeerId {
+        self.common.peer_id
+    }
+
+    /// The torrents, in the order in which they came.
+    pub fn torrents(&self) -> impl Iterator<Item = (TorrentId, &Torrent)> {
+        self.torrents.iter().map(|(id, slot)| (*id, &slot.torrent))
+    }
+
+    /// A torrent's state.
+    pub fn torrent(&self, id: TorrentId) -> Option<&Torrent> {
+        self.torrents.get(&id).map(|slot| &slot.torrent)
+    }
+
+    /// A summary of a torrent for people, and what it waits for.
+    pub fn status(&self, id: TorrentId) -> Option<Status> {
+        self.torrents.get(&id).map(|slot| slot.torrent.status(self.now))
+    }
+
+    /// How many connections there are, and how many of them are being opened.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.conns.len(), self.half_open)
+    }
+
+    /// Time never goes backwards in here.
+    fn set_now(&mut self, now: Timestamp) {
+        assert!(now >= self.now, "a driver's clock does not go backwards");
+        self.now = now;
+    }
+
+    /// Lets a torrent handle something, and does what it asks for.
+    fn with_torrent<R>(
+        &mut self,
+        now: Timestamp,
+        id: TorrentId,
+        handle: impl FnOnce(&mut Torrent, &mut Outbox<torrent::Action>) -> R,
+    ) -> Option<R> {
+        let result = handle(&mut self.torrents.get_mut(&id)?.torrent, &mut self.pending.torrent);
+        self.pending.torrents.extend(self.pending.torrent.drain(..).map(|action| (id, action)));
+        self.pending.touched.insert(id);
+        // What a torrent asks for can have an answer at once, which brings us back here.
+        if !self.pending.settling {
+            self.pending.settling = true;
+            self.settle(now);
+            self.pending.settling = false;
+        }
+        Some(result)
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        loop {
+            if let Some((id, action)) = self.pending.torrents.pop_front() {
+                self.on_torrent_action(now, id, action);
+            } else if let Some(id) = self.pending.touched.pop_first() {
+                self.dial(now, id);
+                self.file_due(id);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn on_torrent_action(&mut self, now: Timestamp, id: TorrentId, action: torrent::Action) {
+        match action {
+            torrent::Action::Disconnect { conn, reason } => {
+                self.forget(conn);
+                self.actions.push_back(Action::Disconnect { conn, reason });
+            }
+            torrent::Action::Disk { job: number, op } => {
+                let job = self.mint_job(Job::Disk { torrent: id, job: number });
+                self.actions.push_back(Action::Disk { job, torrent: id, op });
+            }
+            torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
+            torrent::Action::Stopped => self.on_torrent_stopped(id),
+            torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
+            torrent::Action::WantWrite { conn } => self.actions.push_back(Action::WantWrite { conn }),
+        }
+    }
+
+    /// Dials for a torrent as long as there are places and addresses.
+    fn dial(&mut self, now: Timestamp, id: TorrentId) {
+        while let Some(slot) = self.torrents.get_mut(&id) {
+            if self.conns.len() >= self.config.max_connections || self.half_open >= self.config.max_half_open {
+                self.crowded.insert(id);
+                return;
+            }
+            let Some(remote) = slot.torrent.next_to_dial(now) else { return };
+            let conn = ConnId(self.next_conn);
+            self.next_conn += 1;
+            self.half_open += 1;
+            slot.torrent.dial(now, conn, remote);
+            self.conns.insert(conn, Conn::dialled(id, remote));
+            self.actions.push_back(Action::Connect { conn, remote });
+        }
+    }
+
+    /// Sees to it that the set of deadlines has an entry for the torrent that is not late.
+    fn file_due(&mut self, id: TorrentId) {
+        let Some(slot) = self.torrents.get_mut(&id) else { return };
+        let dial = if self.crowded.contains(&id) { None } else { slot.torrent.dial_due() };
+        let next = slot.torrent.poll_timeout().map(|due| due.at).into_iter().chain(dial).min();
+        let Some(next) = next else { return };
+        if let Some(filed) = slot.due {
+            if filed <= next {
+                return;
+            }
+            self.due.remove(&(filed, Due::Torrent(id)));
+        }
+        slot.due = Some(next);
+        self.due.insert((next, Due::Torrent(id)));
+    }
+
+    fn on_stop(&mut self, now: Timestamp) {
+        if self.stop_by.is_some() || self.stopped {
+            return;
+        }
+        self.stop_by = Some(now + STOP_LIMIT);
+        for conn in self.conns.iter().filter(|(_, conn)| conn.torrent().is_none()).map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.forget(conn);
+            self.actions.push_back(Action::Disconnect { conn, reason: Reason::Stopping });
+        }
+        for id in self.torrents.keys().copied().collect::<Vec<_>>() {
+            self.with_torrent(now, id, |torrent, out| torrent.stop(now, out));
+        }
+        self.stopped_if_all_are();
+    }
+
+    fn on_torrent_stopped(&mut self, id: TorrentId) {
+        if self.torrents.get(&id).is_some_and(|slot| slot.remove) {
+            let slot = self.torrents.remove(&id).expect("it was found just now");
+            self.by_hash.remove(&slot.torrent.info_hash());
+            self.crowded.remove(&id);
+            if let Some(at) = slot.due {
+                self.due.remove(&(at, Due::Torrent(id)));
+            }
+        }
+        self.stopped_if_all_are();
+    }
+
+    fn stopped_if_all_are(&mut self) {
+        let all = self.torrents.values().all(|slot| slot.torrent.phase() == torrent::Phase::Stopped);
+        if self.stop_by.is_some() && all {
+            self.say_stopped();
+        }
+    }
+
+    fn say_stopped(&mut self) {
+        if !self.stopped {
+            self.stopped = true;
+            self.stop_by = None;
+            self.actions.push_back(Action::Notice(Notice::Stopped));
+        }
+    }
+
+    fn mint_job(&mut self, what: Job) -> JobId {
+        let job = JobId(self.next_job);
+        self.next_job += 1;
+        self.jobs.insert(job, what);
+        job
+    }
+}

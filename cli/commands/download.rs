@@ -1,0 +1,419 @@
+//! `download`: fetch what torrents name, and end.
+
+use super::{load, progress::Progress};
+use crate::engine::{self, Engine, interrupted};
+use crate::exit::{Exit, Failure};
+use crate::network::Network;
+use crate::output::{Output, one_line, size};
+use crate::storage::{self, Selection};
+use fast_peer_core::id::TorrentId;
+use fast_peer_core::metainfo::Metainfo;
+use fast_peer_core::pieces::Order;
+use fast_peer_core::session::{NewTorrent, Notice, Status};
+use fast_peer_core::store::op::DiskError;
+use fast_peer_io::disk::StorageSpec;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, interval, sleep_until};
+
+/// Download torrents, check every byte, and end
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Torrent files, or http(s) URLs of some
+    #[arg(required_unless_present = "input", value_name = "SOURCE")]
+    sources: Vec<OsString>,
+    /// Read sources from a file, one a line; - is standard input
+    #[arg(short, long, value_name = "LIST")]
+    input: Option<OsString>,
+    /// Folder to download into
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Name of the file, or of the folder of a torrent of several; - writes a single file to standard output, in order
+    #[arg(short, long, value_name = "NAME")]
+    out: Option<String>,
+    /// Torrents to download at once
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    #[command(flatten)]
+    selection: Selection,
+    /// A peer to connect to; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = peer)]
+    peer: Vec<SocketAddr>,
+    /// A tracker to ask besides the torrent's own; may be repeated
+    #[arg(long, value_name = "URL")]
+    tracker: Vec<String>,
+    /// Fetch pieces in order
+    #[arg(long)]
+    sequential: bool,
+    /// Fetch the first and the last piece of each file first
+    #[arg(long)]
+    first_last: bool,
+    /// Go on seeding until so many times the size is uploaded
+    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    seed_ratio: Option<f64>,
+    /// Go on seeding for so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    seed_time: Option<u64>,
+    /// Give up when nothing has come for so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    stop_timeout: Option<u64>,
+    /// Command to run when a torrent is complete, with its folder and name in FAST_PEER_DIR and FAST_PEER_NAME
+    #[arg(long, value_name = "COMMAND")]
+    on_done: Option<OsString>,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    progress: super::progress::Args,
+}
+
+/// A torrent on its way.
+struct Job {
+    source: String,
+    id: TorrentId,
+    torrent: Arc<Metainfo>,
+    dir: PathBuf,
+    name: String,
+    completed: Option<Instant>,
+    last_bytes: u64,
+    last_progress: Instant,
+}
+
+impl Args {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        engine::refuse_proxy()?;
+        let sources = self.all_sources()?;
+        if sources.len() > 1 && self.out.is_some() {
+            return Err(Failure::new(Exit::Option, "--out names one download, but there are several"));
+        }
+        engine::block_on(async {
+            if self.out.as_deref() == Some("-") {
+                return super::stream::run(&self.stream_setup(&sources[0]).await?, &self.network, out).await;
+            }
+            Run::start(&self, out).await?.finish(sources).await
+        })
+    }
+
+    fn all_sources(&self) -> Result<VecDeque<OsString>, Failure> {
+        let mut sources: VecDeque<OsString> = self.sources.iter().cloned().collect();
+        if let Some(list) = &self.input {
+            let bytes = super::read_input(list, MAX_LIST)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Failure::new(Exit::Option, format!("{}: not a list in UTF-8", list.display())))?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            sources.extend(lines.map(OsString::from));
+        }
+        if sources.is_empty() {
+            return Err(Failure::new(Exit::Option, "there is nothing to download in the list"));
+        }
+        Ok(sources)
+    }
+
+    /// The torrent and what the user wants of it.
+    async fn prepare(&self, source: &OsString) -> Result<(NewTorrent, StorageSpec), Failure> {
+        let torrent = Arc::new(load(source).await?);
+        if torrent.missing_layers().next().is_some() {
+            let message = format!("{}: it lacks the hashes of its pieces", source.display());
+            return Err(Failure::new(Exit::Torrent, message));
+        }
+        let priorities = self.selection.priorities(&torrent)?;
+        let storage = storage::storage(&torrent, &self.dir, self.out.as_deref(), &priorities);
+        let mut new = NewTorrent::new(torrent);
+        new.priorities = priorities;
+        new.order = if self.sequential { Order::Sequential } else { Order::Rarest };
+        new.first_last = self.first_last;
+        new.peers.clone_from(&self.peer);
+        new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
+        Ok((new, storage))
+    }
+
+    async fn stream_setup(&self, source: &OsString) -> Result<super::stream::Setup, Failure> {
+        let (mut new, _) = self.prepare(source).await?;
+        new.order = Order::Sequential;
+        Ok(super::stream::Setup { new, stop_after: self.stop_timeout.map(Duration::from_secs) })
+    }
+}
+
+/// A run of the command: the session, and the torrents in it.
+struct Run<'a> {
+    args: &'a Args,
+    out: &'a mut Output,
+    engine: Engine,
+    jobs: Vec<Job>,
+    progress: Progress,
+    failure: Option<Failure>,
+}
+
+impl<'a> Run<'a> {
+    async fn start(args: &'a Args, out: &'a mut Output) -> Result<Self, Failure> {
+        let network = &args.network;
+        let (engine, port) =
+            Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
+        tracing::info!(?port, "listening");
+        let progress = Progress::new(&args.progress);
+        Ok(Self { args, out, engine, jobs: vec![], progress, failure: None })
+    }
+
+    /// Works through all sources; the last failure decides how the run ended.
+    async fn finish(mut self, mut waiting: VecDeque<OsString>) -> Result<(), Failure> {
+        let mut tick = interval(TICK);
+        let mut stop = std::pin::pin!(interrupted());
+        let stopped = loop {
+            while self.active() < usize::from(self.args.jobs)
+                && let Some(source) = waiting.pop_front()
+            {
+                self.add(&source).await;
+            }
+            if self.jobs.is_empty() {
+                break false;
+            }
+            let next = self.next_end();
+            tokio::select! {
+                biased;
+                _ = &mut stop => break true,
+                notice = self.engine.notice() => match notice {
+                    Some(notice) => self.on_notice(notice)?,
+                    None => break true,
+                },
+                () = sleep_until(next) => {}
+                _ = tick.tick() => self.on_tick(),
+            }
+            self.end_jobs()?;
+        };
+        let left = stopped && (self.active() > 0 || !waiting.is_empty());
+        self.progress.end();
+        for job in std::mem::take(&mut self.jobs) {
+            self.report(&job)?;
+        }
+        let counters = self.engine.counters();
+        tracing::debug!(?counters, "payload");
+        self.engine.stop().await?;
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if left => {
+                Err(Failure::new(Exit::Unfinished, "stopped; the same command again goes on from here"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Torrents that are not complete.
+    fn active(&self) -> usize {
+        self.jobs.iter().filter(|job| job.completed.is_none()).count()
+    }
+
+    async fn add(&mut self, source: &OsString) {
+        match self.args.prepare(source).await {
+            Ok((new, storage)) => {
+                let torrent = Arc::clone(&new.metainfo);
+                let name = self.args.out.clone().unwrap_or_else(|| torrent.name().to_owned());
+                if self.jobs.iter().any(|job| job.torrent.swarm_hash() == torrent.swarm_hash()) {
+                    let message = format!("{}: the same torrent is being downloaded already", source.display());
+                    return self.fail(Failure::new(Exit::DuplicateTorrent, message));
+                }
+                let id = self.engine.add(new, storage);
+                self.jobs.push(Job {
+                    source: source.display().to_string(),
+                    id,
+                    torrent,
+                    dir: self.args.dir.clone(),
+                    name,
+                    completed: None,
+                    last_bytes: 0,
+                    last_progress: Instant::now(),
+                });
+            }
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if let Some(earlier) = self.failure.replace(failure) {
+            self.progress.say(&format!("fast-peer: {}", one_line(&earlier.message)));
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), Failure> {
+        match &notice {
+            Notice::Completed { torrent } => {
+                if let Some(job) = self.jobs.iter_mut().find(|job| job.id == *torrent) {
+                    job.completed = Some(Instant::now());
+                    let (dir, name) = (job.dir.clone(), job.name.clone());
+                    self.run_hook(&dir, &name);
+                }
+            }
+            Notice::DiskTrouble { torrent, error } => {
+                let exit = match error {
+                    DiskError::Full => Exit::DiskFull,
+                    DiskError::Denied => Exit::Create,
+                    DiskError::Missing | DiskError::Io(_) => Exit::Io,
+                };
+                if let Some(at) = self.jobs.iter().position(|job| job.id == *torrent) {
+                    let job = self.jobs.remove(at);
+                    let message = format!("{}: {error}; what there is has been kept", job.dir.join(&job.name).display());
+                    self.fail(Failure::new(exit, message));
+                    self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: job.id });
+                }
+            }
+            Notice::TrackerFailed { .. } | Notice::Banned { .. } | Notice::HashFailed { .. } => {
+                self.progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
+            }
+            Notice::TrackerAnswered { warning: Some(_), .. } => {
+                self.progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// When the next torrent has seeded for long enough, or has waited too long.
+    fn next_end(&self) -> Instant {
+        let seeded = self.jobs.iter().filter_map(|job| self.seeded_at(job));
+        let waited = self.jobs.iter().filter_map(|job| {
+            Some(job.last_progress + Duration::from_secs(self.args.stop_timeout?)).filter(|_| job.completed.is_none())
+        });
+        let later = Instant::now() + Duration::from_secs(3600);
+        seeded.chain(waited).min().unwrap_or(later)
+    }
+
+    /// When a complete torrent has seeded for as long as it was to; at once, if it was not to.
+    fn seeded_at(&self, job: &Job) -> Option<Instant> {
+        let completed = job.completed?;
+        match (self.args.seed_time, self.args.seed_ratio) {
+            (Some(minutes), _) => Some(completed + Duration::from_secs(60 * minutes)),
+            (None, Some(_)) => None,
+            (None, None) => Some(completed),
+        }
+    }
+
+    fn has_ratio(&self, job: &Job) -> bool {
+        let Some(ratio) = self.args.seed_ratio.filter(|_| job.completed.is_some()) else { return false };
+        let up = self.engine.status(job.id).map_or(0, |status| status.up_bytes);
+        up as f64 >= ratio * job.torrent.lengths().total() as f64
+    }
+
+    /// Ends the torrents that have done what they were to do, and those for which nothing comes.
+    fn end_jobs(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut at = 0;
+        while at < self.jobs.len() {
+            let job = &self.jobs[at];
+            let done = self.seeded_at(job).is_some_and(|end| end <= now) || self.has_ratio(job);
+            let patience = self.args.stop_timeout.map(Duration::from_secs);
+            let stuck = job.completed.is_none() && patience.is_some_and(|patience| now >= job.last_progress + patience);
+            if !done && !stuck {
+                at += 1;
+                continue;
+            }
+            if stuck && self.progressed(at) {
+                continue;
+            }
+            let job = self.jobs.remove(at);
+            if stuck {
+                let why = self.engine.status(job.id).and_then(|status| status.waiting);
+                let why = why.map_or_else(|| String::from("no reason known"), |waiting| waiting.to_string());
+                let seconds = patience.unwrap_or_default().as_secs();
+                let message = format!("{}: nothing came for {seconds} s: {why}", job.source);
+                self.fail(Failure::new(Exit::Timeout, message));
+            } else {
+                self.report(&job)?;
+            }
+            // The session stays: other torrents use it, and its end tells the trackers.
+            if !self.jobs.is_empty() {
+                self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: job.id });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes whether a torrent has more than when it was looked at last.
+    fn progressed(&mut self, at: usize) -> bool {
+        let bytes = self.engine.status(self.jobs[at].id).map_or(0, |status| status.down_bytes);
+        let job = &mut self.jobs[at];
+        let more = bytes > job.last_bytes;
+        if more {
+            (job.last_bytes, job.last_progress) = (bytes, Instant::now());
+        }
+        more
+    }
+
+    fn on_tick(&mut self) {
+        for at in 0..self.jobs.len() {
+            self.progressed(at);
+        }
+        let statuses: Vec<(String, Status)> = self
+            .jobs
+            .iter()
+            .filter_map(|job| Some((job.name.clone(), self.engine.status(job.id)?)))
+            .collect();
+        self.progress.show(&statuses);
+    }
+
+    fn report(&mut self, job: &Job) -> Result<(), Failure> {
+        let Some(status) = self.engine.status(job.id).filter(|_| job.completed.is_some()) else { return Ok(()) };
+        let path = job.dir.join(&job.name);
+        if self.out.is_json() {
+            return self.out.json(&json!({
+                "event": "complete",
+                "name": job.name,
+                "path": path.display().to_string(),
+                "info_hash": job.torrent.swarm_hash().to_string(),
+                "bytes": status.bytes_have,
+                "downloaded": status.down_bytes,
+                "uploaded": status.up_bytes,
+                "wasted": status.wasted_bytes,
+            }));
+        }
+        self.out.line(one_line(&format!("{}: complete, {}", path.display(), size(status.bytes_have))))?;
+        if self.args.seed_time.is_none() && self.args.seed_ratio.is_none() {
+            self.progress.say(&format!(
+                "It is not seeded on. To give back: fast-peer seed {} {}",
+                one_line(&job.source),
+                one_line(&path.display().to_string())
+            ));
+        }
+        self.out.flush()
+    }
+
+    /// The names go by the environment, so that nothing in them can become part of a command.
+    fn run_hook(&mut self, dir: &Path, name: &str) {
+        let Some(command) = &self.args.on_done else { return };
+        let spawned = tokio::process::Command::new("/bin/sh")
+            .arg("-c")
+            .arg(command)
+            .env("FAST_PEER_DIR", dir)
+            .env("FAST_PEER_NAME", name)
+            .stdin(std::process::Stdio::null())
+            .spawn();
+        if let Err(error) = spawned {
+            self.fail(Failure::io(Exit::Unknown, "--on-done", &error));
+        }
+    }
+}
+
+/// An address; names of peers are looked up at once.
+fn peer(text: &str) -> Result<SocketAddr, String> {
+    use std::net::ToSocketAddrs as _;
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let mut addrs = text.to_socket_addrs().map_err(|error| format!("{text}: {error}; write HOST:PORT"))?;
+    addrs.next().ok_or_else(|| format!("{text} has no address"))
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio),
+        _ => Err(format!("{text} is no ratio: write a number like 1.5")),
+    }
+}
+
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long a list of sources may be.
+const MAX_LIST: u64 = 16 << 20;

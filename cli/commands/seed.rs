@@ -1,0 +1,161 @@
+//! `seed`: share what is there.
+
+use super::load;
+use crate::engine::{Engine, interrupted};
+use crate::exit::{Exit, Failure};
+use crate::network::Network;
+use crate::output::{Output, one_line};
+use crate::storage;
+use crate::{engine, output};
+use fast_peer_core::id::TorrentId;
+use fast_peer_core::metainfo::Metainfo;
+use fast_peer_core::pieces::Priority;
+use fast_peer_core::session::{NewTorrent, Notice};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, interval, sleep_until};
+
+/// Share a torrent's files with its peers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Torrent file or http(s) URL of one
+    #[arg(required_unless_present = "torrents", value_name = "TORRENT")]
+    torrent: Option<OsString>,
+    /// Its file or folder, or the folder that holds it [default: the working folder]
+    #[arg(value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// Seed every torrent file of a folder; then the only other argument is the folder that holds the data
+    #[arg(long, value_name = "DIR")]
+    torrents: Option<PathBuf>,
+    /// A peer to connect to; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    peer: Vec<SocketAddr>,
+    /// A tracker to tell besides the torrent's own; may be repeated
+    #[arg(long, value_name = "URL")]
+    tracker: Vec<String>,
+    /// End when so many times the size is uploaded
+    #[arg(long, value_name = "RATIO")]
+    seed_ratio: Option<f64>,
+    /// End after so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    seed_time: Option<u64>,
+    #[command(flatten)]
+    network: Network,
+}
+
+impl Args {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        engine::refuse_proxy()?;
+        engine::block_on(self.seed(out))
+    }
+
+    async fn seed(self, out: &mut Output) -> Result<(), Failure> {
+        let torrents = self.all_torrents().await?;
+        let mut config = self.network.config();
+        // Many torrents check their files at once and share the connections.
+        config.max_connections = config.max_connections.max(500);
+        let (mut engine, _) =
+            Engine::start(config, self.network.addrs(), Some(self.network.port.clone())).await?;
+        let mut names = BTreeMap::new();
+        let mut total = 0;
+        for (torrent, data) in torrents {
+            let priorities = vec![Priority::Normal; torrent.files().len()];
+            let spec = storage::existing(&torrent, &data, &priorities)?;
+            total += torrent.lengths().total();
+            let mut new = NewTorrent::new(Arc::clone(&torrent));
+            new.peers.clone_from(&self.peer);
+            new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
+            names.insert(engine.add(new, spec), torrent);
+        }
+        let result = self.watch(&mut engine, &names, total, out).await;
+        engine.stop().await?;
+        result
+    }
+
+    async fn watch(
+        &self,
+        engine: &mut Engine,
+        names: &BTreeMap<TorrentId, Arc<Metainfo>>,
+        total: u64,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let end = self.seed_time.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+        let far = Instant::now() + Duration::from_secs(365 * 86_400);
+        let mut stop = std::pin::pin!(interrupted());
+        let mut tick = interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stop => return Ok(()),
+                () = sleep_until(end.unwrap_or(far)) => return Ok(()),
+                notice = engine.notice() => match notice {
+                    Some(notice) => tell(&notice, names, out)?,
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => {
+                    let up = |id: &TorrentId| engine.status(*id).map_or(0, |status| status.up_bytes);
+                    let uploaded: u64 = names.keys().map(up).sum();
+                    if self.seed_ratio.is_some_and(|ratio| uploaded as f64 >= ratio * total as f64) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn all_torrents(&self) -> Result<Vec<(Arc<Metainfo>, PathBuf)>, Failure> {
+        let Some(folder) = &self.torrents else {
+            let source = self.torrent.as_ref().expect("the parser asks for one of both");
+            let data = self.data.clone().unwrap_or_else(|| PathBuf::from("."));
+            return Ok(vec![(Arc::new(load(source).await?), data)]);
+        };
+        let data = self.torrent.as_ref().map_or_else(|| PathBuf::from("."), PathBuf::from);
+        let entries = std::fs::read_dir(folder).map_err(|e| Failure::io(Exit::Open, folder.display(), &e))?;
+        let mut paths = vec![];
+        for entry in entries {
+            let path = entry.map_err(|e| Failure::io(Exit::Io, folder.display(), &e))?.path();
+            if path.extension().is_some_and(|extension| extension == "torrent") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut torrents = vec![];
+        for path in paths {
+            torrents.push((Arc::new(load(path.as_os_str()).await?), data.clone()));
+        }
+        if torrents.is_empty() {
+            return Err(Failure::new(Exit::Open, format!("{}: no torrent in it", folder.display())));
+        }
+        Ok(torrents)
+    }
+}
+
+fn tell(notice: &Notice, names: &BTreeMap<TorrentId, Arc<Metainfo>>, out: &mut Output) -> Result<(), Failure> {
+    let name = |id: &TorrentId| names.get(id).map_or("?", |torrent| torrent.name());
+    match notice {
+        Notice::Seeding { torrent } if out.is_json() => {
+            out.json(&json!({ "event": "seeding", "name": name(torrent) }))?;
+        }
+        Notice::Seeding { torrent } => out.line(format_args!("{}: seeding", one_line(name(torrent))))?,
+        Notice::Checked { torrent, pieces } => {
+            let all = names.get(torrent).map_or(0, |torrent| torrent.lengths().piece_count());
+            if *pieces < all {
+                let missing = all - pieces;
+                return Err(Failure::new(
+                    Exit::Checksum,
+                    format!("{}: {missing} of {all} pieces are missing or wrong; download them first", name(torrent)),
+                ));
+            }
+        }
+        Notice::DiskTrouble { .. } | Notice::TrackerFailed { .. } => {
+            eprintln!("fast-peer: {}", output::one_line(&notice.to_string()));
+        }
+        _ => {}
+    }
+    out.flush()
+}

@@ -1,0 +1,159 @@
+//! Running a session: what all commands that use the network or check files share.
+
+use crate::exit::{Exit, Failure};
+use fast_peer_core::id::TorrentId;
+use fast_peer_core::machine::Timestamp;
+use fast_peer_core::session::{Config, Event, NewTorrent, Notice, Session, Status};
+use fast_peer_io::disk::{Files, StorageSpec};
+use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
+use fast_peer_io::http::Tls;
+use fast_peer_io::net::Real;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, LocalSet};
+
+/// A running session over the real network and disk.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    handle: Handle<Real, Files>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    running: JoinHandle<Ended>,
+}
+
+/// Runs `work` on a thread of its own kind: everything that a session needs lives on it.
+pub(crate) fn block_on<R>(work: impl Future<Output = Result<R, Failure>>) -> Result<R, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io(Exit::Unknown, "starting", &error))?;
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// Where `https` finds whom to trust.
+pub(crate) fn tls() -> Result<Tls, Failure> {
+    Tls::from_env().map_err(|error| Failure::io(Exit::Open, "certificates", &error))
+}
+
+impl Engine {
+    /// Starts a session on `addrs` and the first of `ports` that is free; without ports nobody can connect to it.
+    pub(crate) async fn start(
+        config: Config,
+        addrs: &[IpAddr],
+        ports: Option<RangeInclusive<u16>>,
+    ) -> Result<(Self, Option<u16>), Failure> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
+        let session = Session::new(config, seed, Timestamp::ZERO);
+        let disk = Files::new().map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
+        let driver = Driver::new(Real, disk, tls()?, session);
+        let port = match ports {
+            Some(ports) => Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(&ports, &error))?),
+            None => None,
+        };
+        let handle = driver.handle();
+        let notices = handle.notices();
+        let running = tokio::task::spawn_local(driver.run());
+        Ok((Self { handle, notices, running }, port))
+    }
+
+    pub(crate) fn add(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
+        self.handle.add_torrent(torrent, storage)
+    }
+
+    /// The next notice; none once the session has ended.
+    pub(crate) async fn notice(&mut self) -> Option<Notice> {
+        self.notices.recv().await
+    }
+
+    pub(crate) fn status(&self, torrent: TorrentId) -> Option<Status> {
+        self.handle.with_session(|session| session.status(torrent))
+    }
+
+    pub(crate) fn with_session<R>(&self, look: impl FnOnce(&Session) -> R) -> R {
+        self.handle.with_session(look)
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        self.handle.event(event);
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.handle.counters()
+    }
+
+    /// Ends requests, brings the disk to rest and tells the trackers; a second interrupt ends the process at once.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        self.handle.event(Event::Stop);
+        tokio::select! {
+            biased;
+            ended = self.running => match ended {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Failure::new(Exit::Unknown, format!("the session broke: {error}"))),
+            },
+            signal = interrupted() => std::process::exit(signal.exit_code()),
+        }
+    }
+}
+
+/// Every address of this machine.
+pub(crate) const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
+fn no_port(ports: &RangeInclusive<u16>, error: &io::Error) -> Failure {
+    let which = if ports.start() == ports.end() {
+        format!("port {}", ports.start())
+    } else {
+        format!("ports {} to {}", ports.start(), ports.end())
+    };
+    Failure::io(Exit::Network, which, error)
+}
+
+/// A request of the user's to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    /// What shells expect of a process that a signal ended.
+    pub(crate) fn exit_code(self) -> i32 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+/// Waits for Ctrl-C or its like.
+pub(crate) async fn interrupted() -> Signal {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        {
+            return tokio::select! {
+                biased;
+                _ = interrupt.recv() => Signal::Interrupt,
+                _ = terminate.recv() => Signal::Terminate,
+            };
+        }
+    }
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => Signal::Interrupt,
+        // Without signals there is nothing to wait for.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Peers are not reached through proxies: where one is set, connecting past it would show what it is to hide.
+pub(crate) fn refuse_proxy() -> Result<(), Failure> {
+    for name in ["ALL_PROXY", "all_proxy"] {
+        if std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty()) {
+            let message = format!("{name} is set, but peers can only be reached directly; unset it to allow that");
+            return Err(Failure::new(Exit::Option, message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! What the session asks of a driver.
+
+use super::reason::Reason;
+use crate::id::{ConnId, JobId, TorrentId};
+use crate::lengths::PieceIndex;
+use crate::store::op::{DiskError, DiskOp};
+use crate::store::payload::Payload;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use bytes::{Bytes, BytesMut};
+use core::fmt;
+use core::net::SocketAddr;
+
+/// A decision that a driver carries out. Every job is answered exactly once, also when it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a TCP connection; answer with `Connected` or `ConnectFailed`.
+    Connect {
+        /// The connection to be.
+        conn: ConnId,
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// Close a connection, or stop opening it. It is gone: nothing more is said about it by either side.
+    Disconnect {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Execute a disk operation; answer with `DiskDone`.
+    Disk {
+        /// The job to answer.
+        job: JobId,
+        /// Whose files.
+        torrent: TorrentId,
+        /// The operation.
+        op: DiskOp,
+    },
+    /// Fetch a URL; answer with `HttpDone`.
+    Http {
+        /// The job to answer.
+        job: JobId,
+        /// An absolute http or https URL.
+        url: String,
+    },
+    /// Tell the user.
+    Notice(Notice),
+    /// From now on this many bytes may be read from a connection, whatever was granted before.
+    ReadCredit {
+        /// The connection.
+        conn: ConnId,
+        /// Bytes, control and payload together.
+        bytes: u32,
+    },
+    /// Look up a name; answer with `Resolved`.
+    Resolve {
+        /// The job to answer.
+        job: JobId,
+        /// The name.
+        host: String,
+    },
+    /// Datagrams wait: pull them with `poll_datagram`.
+    WantSend,
+    /// Bytes wait: pull them with `poll_stream` when the connection can take some.
+    WantWrite {
+        /// The connection.
+        conn: ConnId,
+    },
+}
+
+/// Something that a user may want to know. Nothing has to be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A peer lied about data and is banned.
+    Banned {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The liar.
+        remote: SocketAddr,
+    },
+    /// The files that were there have been checked; the download starts where they end.
+    Checked {
+        /// The torrent.
+        torrent: TorrentId,
+        /// How many pieces were found good.
+        pieces: u32,
+    },
+    /// Every wanted piece is verified and stored under its final name.
+    Completed {
+        /// The torrent.
+        torrent: TorrentId,
+    },
+    /// A file could not be read or written; the torrent waits and tries again.
+    DiskTrouble {
+        /// The torrent.
+        torrent: TorrentId,
+        /// What went wrong.
+        error: DiskError,
+    },
+    /// A piece did not match its hash and is fetched again.
+    HashFailed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// The torrent seeds: it has everything it wants and lets peers in.
+    Seeding {
+        /// The torrent.
+        torrent: TorrentId,
+    },
+    /// Everything is stored and said; the driver may drop the session.
+    Stopped,
+    /// A tracker answered.
+    TrackerAnswered {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The tracker, without what follows the host.
+        tracker: String,
+        /// How many peers it named.
+        peers: u32,
+        /// What it wants the user to read.
+        warning: Option<String>,
+    },
+    /// A tracker did not answer, or refused.
+    TrackerFailed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The tracker, without what follows the host.
+        tracker: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What `handle_bytes` says of the bytes it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// There is more to do with them: call again, after others had their turn.
+    Again,
+    /// The connection is gone.
+    Closed,
+    /// They are used up, but for the start of a message.
+    NeedMore,
+    /// The next so many bytes of the stream are a block: hand them to `handle_payload`.
+    Payload(u32),
+}
+
+/// Bytes on their way to one connection: what `poll_stream` fills and a driver empties.
+#[derive(Debug, Default)]
+pub struct WriteBatch {
+    /// In order.
+    pub segments: VecDeque<Segment>,
+    /// Messages that are not a segment yet.
+    pub(crate) open: BytesMut,
+    bytes: usize,
+}
+
+/// One run of bytes in a [`WriteBatch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Messages, or the head of a `piece`.
+    Inline(Bytes),
+    /// The block of a `piece`.
+    Payload(Payload),
+}
+
+impl Segment {
+    /// Its length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a segment is never empty")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Payload(payload) => payload.len() as usize,
+        }
+    }
+}
+
+impl WriteBatch {
+    /// The bytes of all segments.
+    pub fn len(&self) -> usize {
+        self.bytes + self.open.len()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts the block of a `piece` behind what is there.
+    pub(crate) fn push_payload(&mut self, payload: Payload) {
+        self.seal();
+        self.bytes += payload.len() as usize;
+        self.segments.push_back(Segment::Payload(payload));
+    }
+
+    /// Makes a segment of the messages written last.
+    pub(crate) fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.bytes += self.open.len();
+            self.segments.push_back(Segment::Inline(self.open.split().freeze()));
+        }
+    }
+
+    /// Drops the first `count` bytes: they are written.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while count > 0 {
+            let first = self.segments.front_mut().expect("a driver writes no more than there is");
+            let len = first.len();
+            if count >= len {
+                count -= len;
+                self.segments.pop_front();
+                continue;
+            }
+            *first = match first {
+                Segment::Inline(bytes) => Segment::Inline(bytes.slice(count..)),
+                Segment::Payload(payload) => Segment::Payload(payload.slice(count as u32..payload.len())),
+            };
+            count = 0;
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect { conn, remote } => write!(f, "{conn} connect {remote}"),
+            Self::Disconnect { conn, reason } => write!(f, "{conn} disconnect: {reason}"),
+            Self::Disk { job, torrent, op } => write!(f, "{job} {torrent} {op}"),
+            // What follows the host may hold a passkey.
+            Self::Http { job, url } => write!(f, "{job} http {}", crate::tracker::redacted(url)),
+            Self::Notice(notice) => notice.fmt(f),
+            Self::ReadCredit { conn, bytes } => write!(f, "{conn} read credit {bytes}"),
+            Self::Resolve { job, host } => write!(f, "{job} resolve {host}"),
+            Self::WantSend => f.write_str("want send"),
+            Self::WantWrite { conn } => write!(f, "{conn} want write"),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Banned { torrent, remote } => write!(f, "{torrent} banned {remote}: it sent wrong data"),
+            Self::Checked { torrent, pieces } => write!(f, "{torrent} checked: {pieces} pieces are good"),
+            Self::Completed { torrent } => write!(f, "{torrent} completed"),
+            Self::DiskTrouble { torrent, error } => write!(f, "{torrent} disk trouble: {error}"),
+            Self::HashFailed { torrent, piece } => write!(f, "{torrent} piece {piece} failed its hash"),
+            Self::Seeding { torrent } => write!(f, "{torrent} seeding"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::TrackerAnswered { torrent, tracker, peers, warning } => {
+                write!(f, "{torrent} tracker {tracker} named {peers} peers")?;
+                warning.iter().try_for_each(|text| write!(f, "; it warns: {text}"))
+            }
+            Self::TrackerFailed { torrent, tracker, why } => write!(f, "{torrent} tracker {tracker} failed: {why}"),
+        }
+    }
+}

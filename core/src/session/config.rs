@@ -1,0 +1,62 @@
+//! What is fixed when a session starts.
+
+use crate::id::PeerId;
+use crate::rng::Rng;
+use alloc::string::String;
+
+/// The settings of a session that do not change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the client calls itself to peers (BEP 10, `v`).
+    pub client: String,
+    /// The eight bytes with which peer ids start (BEP 20).
+    pub peer_id_prefix: [u8; 8],
+    /// Connections in all (limit L9).
+    pub max_connections: usize,
+    /// Connections of one torrent (limit L9).
+    pub max_peers: usize,
+    /// Connections that are being opened at once (limit L9).
+    pub max_half_open: usize,
+    /// Requests kept out with one peer (limit L2).
+    pub max_requests: u32,
+    /// Peers of one torrent that are served at once.
+    pub upload_slots: usize,
+    /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
+    pub store_budget: u64,
+    /// Bytes a second received; nothing means no limit.
+    pub down_bytes_per_s: Option<u64>,
+    /// Bytes a second sent; nothing means no limit.
+    pub up_bytes_per_s: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            client: String::from("fast-peer 0.1.0"),
+            peer_id_prefix: *b"-FP0100-",
+            max_connections: 200,
+            max_peers: 50,
+            max_half_open: 30,
+            max_requests: 250,
+            upload_slots: 8,
+            store_budget: 8 << 20,
+            down_bytes_per_s: None,
+            up_bytes_per_s: None,
+        }
+    }
+}
+
+impl Config {
+    /// A peer id: the prefix and twelve letters and digits, which need no escaping anywhere.
+    pub(super) fn peer_id(&self, rng: &mut Rng) -> PeerId {
+        let mut id = [0; 20];
+        let (prefix, rest) = id.split_at_mut(8);
+        prefix.copy_from_slice(&self.peer_id_prefix);
+        for byte in rest {
+            *byte = ALPHANUMERIC[rng.below(ALPHANUMERIC.len() as u64) as usize];
+        }
+        PeerId(id)
+    }
+}
+
+const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -1,0 +1,285 @@
+//! Connections: who may come, who may read, who may write.
+
+use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
+use crate::id::{ConnId, TorrentId};
+use crate::machine::{Deadline, Timestamp};
+use crate::store::payload::Payload;
+use crate::torrent::address::is_local;
+use crate::wire::{Decoder, HANDSHAKE_LEN};
+use alloc::vec::Vec;
+use bytes::BytesMut;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+/// One connection, as far as it concerns the session.
+#[derive(Debug)]
+pub(super) struct Conn {
+    remote: SocketAddr,
+    owner: Owner,
+    /// Whether it is being opened.
+    half_open: bool,
+    /// Bytes that it may still read.
+    credit: u32,
+    starving: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// It was accepted, and its handshake has not named a torrent yet.
+    Greeting { until: Timestamp },
+    Torrent(TorrentId),
+}
+
+impl Conn {
+    pub(super) fn dialled(torrent: TorrentId, remote: SocketAddr) -> Self {
+        Self { remote, owner: Owner::Torrent(torrent), half_open: true, credit: 0, starving: false }
+    }
+
+    pub(super) fn torrent(&self) -> Option<TorrentId> {
+        match self.owner {
+            Owner::Greeting { .. } => None,
+            Owner::Torrent(torrent) => Some(torrent),
+        }
+    }
+}
+
+impl Session {
+    /// A remote has connected. Answers with the connection's name, or nothing: then the driver closes it at once.
+    pub fn handle_incoming(&mut self, now: Timestamp, remote: SocketAddr) -> Option<ConnId> {
+        self.set_now(now);
+        let same_ip = self.conns.values().filter(|conn| conn.remote.ip() == remote.ip());
+        let crowded = self.conns.len() >= self.config.max_connections
+            || !is_local(remote.ip()) && same_ip.count() >= MAX_PER_ADDRESS;
+        if crowded || self.stop_by.is_some() || self.stopped {
+            return None;
+        }
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        let until = now + GREETING_TIMEOUT;
+        let owner = Owner::Greeting { until };
+        self.due.insert((until, Due::Greeting(conn)));
+        self.conns.insert(conn, Conn { remote, owner, half_open: false, credit: GREETING_CREDIT, starving: false });
+        self.actions.push_back(Action::ReadCredit { conn, bytes: GREETING_CREDIT });
+        Some(conn)
+    }
+
+    /// Takes the control bytes that were read from a connection; what is used up is removed from the front.
+    ///
+    /// What is left over stays with the driver, which appends what it reads next.
+    pub fn handle_bytes(&mut self, now: Timestamp, conn: ConnId, input: &mut BytesMut) -> Intake {
+        self.set_now(now);
+        let before = input.len();
+        let Some(torrent) = self.torrent_of(now, conn, input) else {
+            return if self.conns.contains_key(&conn) { Intake::NeedMore } else { Intake::Closed };
+        };
+        let intake = self
+            .with_torrent(now, torrent, |torrent, out| torrent.handle_bytes(now, conn, input, out))
+            .unwrap_or(Intake::Closed);
+        self.spend(now, conn, before - input.len());
+        if self.conns.contains_key(&conn) { intake } else { Intake::Closed }
+    }
+
+    /// Takes the block that [`handle_bytes`](Self::handle_bytes) announced, in full.
+    pub fn handle_payload(&mut self, now: Timestamp, conn: ConnId, payload: Payload) {
+        self.set_now(now);
+        let len = payload.len() as usize;
+        let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
+        self.with_torrent(now, torrent, |torrent, out| torrent.handle_payload(now, conn, payload, out));
+        self.spend(now, conn, len);
+    }
+
+    /// Appends what is to be written to a connection now; blocks as far as `budget` bytes go, messages always.
+    ///
+    /// A pull is an input: what it brings counts as said. After [`Action::WantWrite`] the driver pulls whenever the
+    /// connection can take more, until a pull brings nothing.
+    pub fn poll_stream(&mut self, now: Timestamp, conn: ConnId, budget: usize, batch: &mut WriteBatch) {
+        self.set_now(now);
+        let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
+        let Some(slot) = self.torrents.get_mut(&torrent) else { return };
+        let (_, own_limit) = slot.torrent.limits();
+        let allowed = own_limit.take(now, self.up.take(now, budget as u64));
+        let before = batch.len();
+        self.with_torrent(now, torrent, |torrent, out| {
+            torrent.poll_stream(now, conn, allowed as usize, batch, out);
+        });
+        let written = (batch.len() - before) as u64;
+        let Some(slot) = self.torrents.get_mut(&torrent) else { return };
+        slot.torrent.limits().1.put_back(allowed.saturating_sub(written));
+        self.up.put_back((budget as u64).saturating_sub(written));
+        if written == 0 && slot.torrent.next_upload_len(conn).is_some_and(|len| len <= budget) {
+            self.throttled.insert(conn);
+        }
+    }
+
+    /// Appends the lengths of the blocks that will probably arrive next on a connection, after the one that is
+    /// arriving, if the peer answers in order. A driver may read accordingly; a wrong guess costs no more than a copy.
+    pub fn read_plan(&self, conn: ConnId, plan: &mut Vec<u32>) {
+        let torrent = self.conns.get(&conn).and_then(Conn::torrent).and_then(|id| self.torrents.get(&id));
+        if let Some(peer) = torrent.and_then(|slot| slot.torrent.member(conn)) {
+            peer.read_plan(plan);
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.half_open) else { return };
+        entry.half_open = false;
+        self.half_open -= 1;
+        let Some(torrent) = entry.torrent() else { return };
+        self.with_torrent(now, torrent, |torrent, out| torrent.handle_connected(now, conn, out));
+        self.grant(now, conn);
+        self.dial_crowded(now);
+    }
+
+    pub(super) fn on_lost(&mut self, now: Timestamp, conn: ConnId, error: Option<NetError>) {
+        let Some(torrent) = self.forget(conn) else { return };
+        self.with_torrent(now, torrent, |torrent, out| torrent.handle_lost(now, conn, error, out));
+        self.dial_crowded(now);
+    }
+
+    pub(super) fn on_greeting_timeout(&mut self, conn: ConnId) {
+        if self.conns.get(&conn).is_some_and(|entry| entry.torrent().is_none()) {
+            self.turn_away(conn, Reason::HandshakeTimeout);
+        }
+    }
+
+    /// Drops a connection from the books; says whose it was.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<TorrentId> {
+        let entry = self.conns.remove(&conn)?;
+        self.half_open -= usize::from(entry.half_open);
+        self.throttled.remove(&conn);
+        if entry.starving {
+            self.starving.retain(|other| *other != conn);
+        }
+        match entry.owner {
+            Owner::Greeting { until } => {
+                self.due.remove(&(until, Due::Greeting(conn)));
+                None
+            }
+            Owner::Torrent(torrent) => Some(torrent),
+        }
+    }
+
+    /// Lets torrents dial that had no place.
+    fn dial_crowded(&mut self, now: Timestamp) {
+        while self.conns.len() < self.config.max_connections && self.half_open < self.config.max_half_open {
+            let Some(id) = self.crowded.pop_first() else { return };
+            self.dial(now, id);
+            self.file_due(id);
+        }
+    }
+
+    /// The torrent of a connection; that of an accepted one shows in its handshake.
+    fn torrent_of(&mut self, now: Timestamp, conn: ConnId, input: &mut BytesMut) -> Option<TorrentId> {
+        let entry = self.conns.get(&conn)?;
+        let (remote, until) = match entry.owner {
+            Owner::Torrent(torrent) => return Some(torrent),
+            Owner::Greeting { until } => (entry.remote, until),
+        };
+        let Some(info_hash) = Decoder::peek_info_hash(input) else {
+            // A decoder sees at the first byte whether this can become a handshake.
+            let start = &input[..input.len().min(HANDSHAKE_LEN - 1)];
+            if let Err(offence) = Decoder::new().decode(&mut BytesMut::from(start)) {
+                self.turn_away(conn, offence.into());
+            }
+            return None;
+        };
+        let Some(&torrent) = self.by_hash.get(&info_hash) else {
+            self.turn_away(conn, Reason::UnknownTorrent);
+            return None;
+        };
+        let accepted = self.torrents.get_mut(&torrent)?.torrent.accept(now, conn, remote);
+        if let Err(reason) = accepted {
+            self.turn_away(conn, reason);
+            return None;
+        }
+        self.due.remove(&(until, Due::Greeting(conn)));
+        self.conns.get_mut(&conn)?.owner = Owner::Torrent(torrent);
+        self.grant(now, conn);
+        Some(torrent)
+    }
+
+    fn turn_away(&mut self, conn: ConnId, reason: Reason) {
+        self.forget(conn);
+        self.actions.push_back(Action::Disconnect { conn, reason });
+    }
+
+    /// Counts bytes that were read, and lets the connection read on in time.
+    fn spend(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        entry.credit = entry.credit.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if !entry.starving {
+            self.grant(now, conn);
+        }
+    }
+
+    /// Lets a connection read as much as memory and limits allow; puts it in the queue if that is nothing.
+    fn grant(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        let Owner::Torrent(torrent) = entry.owner else { return };
+        let Some(slot) = self.torrents.get_mut(&torrent) else { return };
+        let full = slot.torrent.read_window();
+        if entry.credit > full / 2 {
+            return;
+        }
+        let wanted = u64::from(full - entry.credit);
+        let granted = if slot.torrent.takes_data() {
+            let granted = self.down.take(now, wanted);
+            let both = slot.torrent.limits().0.take(now, granted);
+            self.down.put_back(granted - both);
+            both
+        } else {
+            0
+        };
+        if granted > 0 {
+            entry.credit += u32::try_from(granted).expect("no more than was wanted");
+            self.actions.push_back(Action::ReadCredit { conn, bytes: entry.credit });
+        }
+        if granted < wanted && !entry.starving {
+            entry.starving = true;
+            self.starving.push_back(conn);
+        }
+    }
+
+    /// Lets those read that had to wait.
+    pub(super) fn feed(&mut self, now: Timestamp) {
+        for _ in 0..self.starving.len() {
+            let Some(conn) = self.starving.pop_front() else { return };
+            if let Some(entry) = self.conns.get_mut(&conn) {
+                entry.starving = false;
+                self.grant(now, conn);
+            }
+        }
+    }
+
+    /// Lets those write that had to wait.
+    pub(super) fn unthrottle(&mut self) {
+        let ready = core::mem::take(&mut self.throttled);
+        self.actions.extend(ready.into_iter().map(|conn| Action::WantWrite { conn }));
+    }
+
+    /// When a limit next lets somebody read or write who waits for it.
+    pub(super) fn limits_due(&self) -> Option<Deadline> {
+        let torrent = |conn: &ConnId| self.conns.get(conn).and_then(Conn::torrent).and_then(|id| self.torrents.get(&id));
+        let mut next = None;
+        // Those that wait for memory are let on when a block is written.
+        let readers = self.starving.iter().filter_map(torrent).filter(|slot| slot.torrent.takes_data());
+        for slot in readers {
+            next = Deadline::earlier(next, slot.torrent.down_due());
+            next = Deadline::earlier(next, self.down.poll_timeout());
+        }
+        for slot in self.throttled.iter().filter_map(torrent) {
+            next = Deadline::earlier(next, slot.torrent.up_due());
+            next = Deadline::earlier(next, self.up.poll_timeout());
+        }
+        next
+    }
+}
+
+/// How long an accepted connection may take to name a torrent, however slowly its bytes drip in (limit L8).
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What an accepted connection may send before it has named a torrent.
+const GREETING_CREDIT: u32 = 1024;
+
+/// Connections of one public address: several people may live behind it.
+const MAX_PER_ADDRESS: usize = 4;

@@ -1,0 +1,41 @@
+//! Why connections end.
+
+use crate::wire::Offence;
+
+/// Why the session closes a connection, or gives up opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Reason {
+    /// Its address or endpoint is banned.
+    #[error("the peer is banned")]
+    Banned,
+    /// It did not come about in time.
+    #[error("no connection in time")]
+    ConnectTimeout,
+    /// There is another connection to the same peer.
+    #[error("already connected to this peer")]
+    Duplicate,
+    /// It sent no handshake in time.
+    #[error("no handshake in time")]
+    HandshakeTimeout,
+    /// Nothing was heard for too long.
+    #[error("nothing heard for too long")]
+    Idle,
+    /// Neither side has anything that the other wants.
+    #[error("both sides are complete")]
+    NothingToTrade,
+    /// The remote broke the protocol.
+    #[error("{0}")]
+    Offence(#[from] Offence),
+    /// The session itself answered.
+    #[error("connected to ourselves")]
+    Ourselves,
+    /// The session or the torrent stops.
+    #[error("stopping")]
+    Stopping,
+    /// A better use for the connection was found.
+    #[error("replaced by a more useful peer")]
+    Replaced,
+    /// It asked for a torrent that is not here.
+    #[error("the peer wants a torrent that is not here")]
+    UnknownTorrent,
+}

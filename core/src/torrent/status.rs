@@ -1,0 +1,189 @@
+//! A torrent's state in a few numbers, and what it waits for.
+
+use super::{Phase, Torrent};
+use crate::id::TorrentId;
+use crate::lengths::PieceIndex;
+use crate::machine::Timestamp;
+use crate::pieces::Priority;
+use crate::store::op::DiskError;
+use crate::tracker::TrackerStatus;
+use core::fmt;
+use core::time::Duration;
+
+/// A summary of a torrent at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which torrent.
+    pub torrent: TorrentId,
+    /// Pieces that are verified and wanted.
+    pub pieces_have: u32,
+    /// Pieces that are wanted.
+    pub pieces_wanted: u32,
+    /// Bytes of the pieces that are verified and wanted.
+    pub bytes_have: u64,
+    /// Bytes of the pieces that are wanted.
+    pub bytes_wanted: u64,
+    /// Pieces that the check of the files has looked at; nothing if it is over.
+    pub checking: Option<u32>,
+    /// Whether every wanted file is complete under its final name.
+    pub complete: bool,
+    /// Open connections.
+    pub peers: u32,
+    /// Those of them that have everything.
+    pub seeds: u32,
+    /// Connections that are being opened.
+    pub connecting: u32,
+    /// Addresses known.
+    pub known: u32,
+    /// Bytes of blocks received.
+    pub down_bytes: u64,
+    /// Bytes of blocks sent.
+    pub up_bytes: u64,
+    /// Bytes of blocks received in vain.
+    pub wasted_bytes: u64,
+    /// Why nothing comes, if nothing comes.
+    pub waiting: Option<Waiting>,
+}
+
+/// Why a torrent makes no progress at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Every peer that has something for us refuses to serve us.
+    Choked {
+        /// How many they are.
+        peers: u32,
+    },
+    /// Connections are being opened.
+    Connecting {
+        /// How many.
+        peers: u32,
+    },
+    /// Files can't be written.
+    Disk(DiskError),
+    /// No address is left to try before some time has passed.
+    NoPeers {
+        /// The time until a tracker is asked again, if there is one.
+        next_announce: Option<Duration>,
+    },
+    /// No connected peer has a piece that is missing.
+    NothingNew {
+        /// How many are connected.
+        peers: u32,
+        /// How many missing pieces no connected peer has.
+        pieces: u32,
+    },
+    /// Peers owe us blocks and send none.
+    Silent {
+        /// How many.
+        peers: u32,
+    },
+    /// A tracker is being asked.
+    Tracker,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Choked { peers } => write!(f, "all {peers} useful peers choke us"),
+            Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
+            Self::Disk(error) => write!(f, "{error}; trying again"),
+            Self::NoPeers { next_announce: Some(time) } => {
+                write!(f, "no peers; the tracker is asked again in {} s", time.as_secs())
+            }
+            Self::NoPeers { next_announce: None } => f.write_str("no peers, and no tracker to ask for some"),
+            Self::NothingNew { peers, pieces } => {
+                write!(f, "none of {peers} peers has what is missing ({pieces} pieces)")
+            }
+            Self::Silent { peers } => write!(f, "{peers} peers owe blocks and send none"),
+            Self::Tracker => f.write_str("asking the tracker"),
+        }
+    }
+}
+
+impl Torrent {
+    /// Looks at everything once: meant for a person's pace, not for every event.
+    pub(crate) fn status(&self, now: Timestamp) -> Status {
+        let (mut pieces_have, mut pieces_wanted, mut bytes_have, mut bytes_wanted) = (0, 0, 0, 0);
+        let lengths = self.map.lengths();
+        for piece in lengths.pieces().filter(|piece| self.is_wanted(*piece)) {
+            let len = u64::from(lengths.piece_len(piece));
+            pieces_wanted += 1;
+            bytes_wanted += len;
+            if self.picker.have().has(piece) {
+                pieces_have += 1;
+                bytes_have += len;
+            }
+        }
+        let open = || self.members.values().filter(|member| member.peer.is_open());
+        let wasted: u64 = self.members.values().map(|member| member.peer.wasted_bytes()).sum();
+        Status {
+            torrent: self.id,
+            pieces_have,
+            pieces_wanted,
+            bytes_have,
+            bytes_wanted,
+            checking: self.store.checking(),
+            complete: self.store.is_completed() && self.phase >= Phase::Running,
+            peers: open().count() as u32,
+            seeds: open().filter(|member| member.has.is_all()).count() as u32,
+            connecting: self.members.values().filter(|member| member.peer.is_connecting()).count() as u32,
+            known: self.known.len() as u32,
+            down_bytes: self.totals.down_bytes,
+            up_bytes: self.totals.up_bytes,
+            wasted_bytes: self.totals.wasted_bytes + wasted,
+            waiting: self.waiting(now),
+        }
+    }
+
+    /// What keeps the torrent from progress, if anything does.
+    pub(crate) fn waiting(&self, now: Timestamp) -> Option<Waiting> {
+        if self.phase != Phase::Running || self.check_only || self.picker.is_complete() {
+            return None;
+        }
+        if let Some(error) = self.trouble.filter(|_| self.store.in_trouble()) {
+            return Some(Waiting::Disk(error));
+        }
+        let open = || self.members.values().filter(|member| member.peer.is_open());
+        let useful = || open().filter(|member| member.interesting > 0);
+        let owing = || useful().filter(|member| member.peer.owes());
+        if owing().any(|member| !member.peer.is_snubbed()) {
+            return None;
+        }
+        let count = |peers: usize| peers as u32;
+        if owing().next().is_some() {
+            return Some(Waiting::Silent { peers: count(owing().count()) });
+        }
+        if useful().next().is_some() {
+            return Some(Waiting::Choked { peers: count(useful().count()) });
+        }
+        if open().next().is_some() {
+            let (peers, pieces) = (count(open().count()), self.picker.unavailable());
+            return Some(Waiting::NothingNew { peers, pieces });
+        }
+        if !self.members.is_empty() {
+            return Some(Waiting::Connecting { peers: count(self.members.len()) });
+        }
+        if self.announcer.trackers().any(|tracker| tracker.announcing) {
+            return Some(Waiting::Tracker);
+        }
+        let next = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
+        Some(Waiting::NoPeers { next_announce: next.map(|at| at.since(now)) })
+    }
+
+    /// The torrent's trackers, in the order in which they are asked.
+    pub fn trackers(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
+        self.announcer.trackers()
+    }
+
+    /// What trackers are told: bytes sent, bytes received, bytes missing.
+    pub(crate) fn announce_totals(&self) -> (u64, u64, u64) {
+        let lengths = self.map.lengths();
+        let missing = lengths.pieces().filter(|piece| !self.picker.have().has(*piece));
+        let left = missing.map(|piece| u64::from(lengths.piece_len(piece))).sum();
+        (self.totals.up_bytes, self.totals.down_bytes, left)
+    }
+
+    fn is_wanted(&self, piece: PieceIndex) -> bool {
+        self.picker.priority(piece) != Priority::Skip
+    }
+}

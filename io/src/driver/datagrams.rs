@@ -1,0 +1,137 @@
+//! The datagrams of all address families, in and out.
+
+use super::hub::Hub;
+use crate::disk::Disk;
+use crate::net::{Net, RecvMeta, Udp as _};
+use bytes::{Bytes, BytesMut};
+use fast_peer_core::session::Event;
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tracing::{debug, warn};
+
+pub(super) struct Datagrams<N: Net, D: Disk> {
+    hub: Rc<Hub<N, D>>,
+    sockets: Vec<Socket<N::Udp>>,
+    buffers: Vec<Box<[u8]>>,
+    /// What the session gave last, and where it goes, if no socket has taken it.
+    waiting: Option<SocketAddr>,
+    data: BytesMut,
+}
+
+struct Socket<U> {
+    udp: U,
+    is_ipv6: bool,
+    /// Errors since something was received.
+    errors: u32,
+}
+
+impl<N: Net, D: Disk> Datagrams<N, D> {
+    pub(super) fn new(hub: Rc<Hub<N, D>>, sockets: Vec<(SocketAddr, N::Udp)>) -> Self {
+        let sockets = sockets
+            .into_iter()
+            .map(|(local, udp)| Socket { udp, is_ipv6: local.is_ipv6(), errors: 0 })
+            .collect();
+        // The kernel may join datagrams of one sender until they fill an IP packet.
+        let buffers = (0..BATCH).map(|_| vec![0; 1 << 16].into()).collect();
+        Self { hub, sockets, buffers, waiting: None, data: BytesMut::new() }
+    }
+
+    /// Never ready.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.hub.datagrams.awake();
+        for _ in 0..ROUNDS {
+            let received = self.receive(cx);
+            let sent = self.send(cx);
+            if !received && !sent {
+                self.hub.datagrams.wait(cx);
+                return Poll::Pending;
+            }
+        }
+        self.hub.datagrams.wait(cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Asks each socket once; false if none has anything.
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { hub, sockets, buffers, .. } = self;
+        let mut any = false;
+        sockets.retain_mut(|socket| {
+            let mut slices: Vec<_> = buffers.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+            let mut meta = [RecvMeta::UNUSED; BATCH];
+            match socket.udp.poll_recv(cx, &mut slices, &mut meta) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(runs)) => {
+                    (any, socket.errors) = (true, 0);
+                    hub.turn(|turn| {
+                        for (meta, buf) in meta[..runs].iter().zip(&*buffers) {
+                            let run = Bytes::copy_from_slice(&buf[..meta.len]);
+                            for at in (0..run.len()).step_by(meta.stride) {
+                                let data = run.slice(at..run.len().min(at + meta.stride));
+                                turn.event(Event::Datagram { from: meta.from, data });
+                            }
+                        }
+                    });
+                    true
+                }
+                Poll::Ready(Err(error)) => {
+                    any = true;
+                    socket.errors += 1;
+                    debug!("receiving datagrams: {error}");
+                    if socket.errors == MAX_ERRORS {
+                        warn!("giving up a UDP socket that only fails: {error}");
+                    }
+                    socket.errors < MAX_ERRORS
+                }
+            }
+        });
+        any
+    }
+
+    /// Sends until the session has no more or a socket is full; false if nothing left.
+    fn send(&mut self, cx: &mut Context<'_>) -> bool {
+        for sent in 0..SENDS {
+            let to = match self.waiting.take() {
+                Some(to) => to,
+                None if !self.hub.want_send.get() => return sent > 0,
+                None => {
+                    self.data.clear();
+                    let Self { hub, data, .. } = self;
+                    let next = hub.turn(|turn| turn.input(|session, now| session.poll_datagram(now, data)));
+                    let Some(to) = next else {
+                        hub.want_send.set(false);
+                        return sent > 0;
+                    };
+                    to
+                }
+            };
+            let Some(socket) = self.sockets.iter_mut().find(|socket| socket.is_ipv6 == to.is_ipv6()) else {
+                continue;
+            };
+            match socket.udp.poll_send(cx, to, &self.data) {
+                Poll::Pending => {
+                    self.waiting = Some(to);
+                    return sent > 0;
+                }
+                Poll::Ready(Ok(())) => {}
+                // As if the network had lost it.
+                Poll::Ready(Err(error)) => debug!("sending to {to}: {error}"),
+            }
+        }
+        true
+    }
+}
+
+/// Runs of datagrams in one call.
+const BATCH: usize = 4;
+
+/// Errors in a row after which a socket is given up.
+const MAX_ERRORS: u32 = 100;
+
+/// Rounds of receiving and sending before other tasks have their turn.
+const ROUNDS: usize = 4;
+
+/// Datagrams sent before others are received.
+const SENDS: usize = 32;

@@ -1,0 +1,249 @@
+//! Where all tasks of a driver meet: the session and what its actions need. Everything here lives on one thread and is
+//! borrowed for the length of one turn, never across a wait.
+
+use super::conn::{self, Line};
+use super::wakeup::Wakeup;
+use crate::disk::{Disk, StorageSpec};
+use crate::http::{Author, Client, Fetch, MAX_BODY};
+use crate::net::{Net, resolve_error};
+use crate::pool::Pool;
+use crate::scatter::Landing;
+use fast_peer_core::id::{ConnId, JobId, TorrentId};
+use fast_peer_core::machine::Timestamp;
+use fast_peer_core::session::{Action, Event, NetError, NewTorrent, Notice, Session};
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::trace;
+
+pub(super) struct Hub<N: Net, D: Disk> {
+    pub(super) net: N,
+    http: Client<N>,
+    /// The moment of [`Timestamp::ZERO`].
+    start: Instant,
+    state: RefCell<State<D>>,
+    pub(super) landing: RefCell<Landing>,
+    /// None once the driver is gone: then nothing is started any more.
+    tasks: RefCell<Option<JoinSet<()>>>,
+    /// The deadline that the timer task sleeps for.
+    pub(super) armed: Cell<Option<Instant>>,
+    pub(super) timer: Wakeup,
+    /// Whether the session has datagrams.
+    pub(super) want_send: Cell<bool>,
+    pub(super) datagrams: Wakeup,
+    /// When the user stopped the session.
+    pub(super) told_to_stop: Cell<Option<Instant>>,
+    pub(super) stopped: Cell<bool>,
+    pub(super) end: Wakeup,
+}
+
+pub(super) struct State<D> {
+    pub(super) session: Session,
+    pub(super) disk: D,
+    conns: BTreeMap<ConnId, Rc<Line>>,
+    pub(super) listeners: Vec<mpsc::UnboundedSender<Notice>>,
+}
+
+/// Inputs to the session at one moment. After each the actions that it led to are carried out, before the next.
+pub(super) struct Turn<'h, N: Net, D: Disk> {
+    hub: &'h Rc<Hub<N, D>>,
+    pub(super) state: RefMut<'h, State<D>>,
+    now: Timestamp,
+}
+
+impl<N: Net, D: Disk> Hub<N, D> {
+    pub(super) fn new(net: N, disk: D, http: Client<N>, session: Session) -> Self {
+        Self {
+            net,
+            http,
+            start: Instant::now(),
+            state: RefCell::new(State { session, disk, conns: BTreeMap::new(), listeners: vec![] }),
+            landing: RefCell::new(Landing::new(Pool::new(POOL_KEEP))),
+            tasks: RefCell::new(Some(JoinSet::new())),
+            armed: Cell::new(None),
+            timer: Wakeup::default(),
+            want_send: Cell::new(false),
+            datagrams: Wakeup::default(),
+            told_to_stop: Cell::new(None),
+            stopped: Cell::new(false),
+            end: Wakeup::default(),
+        }
+    }
+
+    /// Gives the session one or more inputs.
+    pub(super) fn turn<R>(self: &Rc<Self>, inputs: impl FnOnce(&mut Turn<'_, N, D>) -> R) -> R {
+        let mut turn = Turn { hub: self, state: self.state.borrow_mut(), now: self.now() };
+        let result = inputs(&mut turn);
+        let due = self.due(&turn.state.session);
+        drop(turn);
+        if due.is_some_and(|due| self.armed.get().is_none_or(|armed| due < armed)) {
+            self.timer.wake();
+        }
+        result
+    }
+
+    /// One event.
+    pub(super) fn event(self: &Rc<Self>, event: Event) {
+        self.turn(|turn| turn.event(event));
+    }
+
+    /// Looks at what the session and its surroundings are now.
+    pub(super) fn state(&self) -> RefMut<'_, State<D>> {
+        self.state.borrow_mut()
+    }
+
+    /// When the session next wants to be woken; not at all if that is beyond the clock.
+    pub(super) fn due(&self, session: &Session) -> Option<Instant> {
+        self.start.checked_add(Duration::from_micros(session.poll_timeout()?.at.as_micros()))
+    }
+
+    /// Starts a task that ends with the driver at the latest.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        if let Some(tasks) = &mut *self.tasks.borrow_mut() {
+            tasks.spawn_local(task);
+        }
+    }
+
+    /// Forgets tasks that ended; a panic goes on in here.
+    pub(super) fn poll_reap(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut tasks = self.tasks.borrow_mut();
+        let Some(tasks) = &mut *tasks else { return Poll::Ready(()) };
+        while let Some(ended) = ready!(tasks.poll_join_next(cx)) {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Ends all tasks.
+    pub(super) fn abandon(&self) {
+        self.tasks.take();
+    }
+
+    /// A connection that a remote opened, unless the session does not want it.
+    pub(super) fn incoming(self: &Rc<Self>, remote: std::net::SocketAddr, stream: N::Stream) {
+        let accepted = self.turn(|turn| {
+            let conn = turn.input(|session, now| session.handle_incoming(now, remote))?;
+            Some((conn, turn.state.open(conn)))
+        });
+        if let Some((conn, line)) = accepted {
+            self.spawn(conn::serve(Rc::clone(self), conn, line, stream));
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        // A clock that ran for half a million years is the only one that does not fit.
+        Timestamp::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+impl<D> State<D> {
+    fn open(&mut self, conn: ConnId) -> Rc<Line> {
+        let line = Rc::new(Line::default());
+        let old = self.conns.insert(conn, Rc::clone(&line));
+        assert!(old.is_none(), "the session never uses a connection's name twice");
+        line
+    }
+}
+
+impl<N: Net, D: Disk> Turn<'_, N, D> {
+    /// The storage is known before the first job can need it.
+    pub(super) fn add_torrent(&mut self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
+        let State { session, disk, .. } = &mut *self.state;
+        let id = session.add_torrent(self.now, torrent);
+        disk.add_torrent(id, storage);
+        self.drain();
+        id
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        trace!("{} < {event}", self.now);
+        self.input(|session, now| session.handle_event(now, event));
+    }
+
+    /// One input, and what follows from it.
+    pub(super) fn input<R>(&mut self, input: impl FnOnce(&mut Session, Timestamp) -> R) -> R {
+        let result = input(&mut self.state.session, self.now);
+        self.drain();
+        result
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.state.session.poll_action() {
+            trace!("{} > {action}", self.now);
+            self.perform(action);
+        }
+    }
+
+    /// A connection that ended by itself, or never came to be.
+    pub(super) fn lost(&mut self, conn: ConnId, event: Event) {
+        if self.state.conns.remove(&conn).is_some() {
+            self.event(event);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect { conn, remote } => {
+                let line = self.state.open(conn);
+                self.hub.spawn(conn::dial(Rc::clone(self.hub), conn, line, remote));
+            }
+            Action::Disconnect { conn, .. } => {
+                if let Some(line) = self.state.conns.remove(&conn) {
+                    line.close();
+                }
+            }
+            Action::Disk { job, torrent, op } => self.state.disk.submit(job, torrent, op),
+            Action::Http { job, url } => self.hub.spawn(fetch(Rc::clone(self.hub), job, url)),
+            Action::Notice(notice) => {
+                if notice == Notice::Stopped {
+                    self.hub.stopped.set(true);
+                    self.hub.end.wake();
+                }
+                self.state.listeners.retain(|listener| listener.send(notice.clone()).is_ok());
+            }
+            Action::ReadCredit { conn, bytes } => {
+                if let Some(line) = self.state.conns.get(&conn) {
+                    line.grant(bytes);
+                }
+            }
+            Action::Resolve { job, host } => self.hub.spawn(resolve(Rc::clone(self.hub), job, host)),
+            Action::WantSend => {
+                self.hub.want_send.set(true);
+                self.hub.datagrams.wake();
+            }
+            Action::WantWrite { conn } => {
+                if let Some(line) = self.state.conns.get(&conn) {
+                    line.want_write();
+                }
+            }
+        }
+    }
+}
+
+async fn fetch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, url: String) {
+    let result = hub.http.get(Fetch { url: &url, author: Author::Torrent, max_body: MAX_BODY }).await;
+    hub.event(Event::HttpDone { job, result });
+}
+
+async fn resolve<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, host: String) {
+    let result = match tokio::time::timeout(RESOLVE_LIMIT, hub.net.resolve(&host)).await {
+        Ok(found) => found.map_err(|error| resolve_error(&error)),
+        Err(_) => Err(NetError::TimedOut),
+    };
+    hub.event(Event::Resolved { job, result });
+}
+
+/// Unused block buffers that are kept: 8 MiB, as much as a download at full speed has under way.
+const POOL_KEEP: usize = 512;
+
+const RESOLVE_LIMIT: Duration = Duration::from_secs(20);

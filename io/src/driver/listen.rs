@@ -1,0 +1,81 @@
+//! Letting remotes in.
+
+use super::hub::Hub;
+use crate::disk::Disk;
+use crate::net::{Listener as _, Net};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::time::Duration;
+use tracing::debug;
+
+/// Sockets that share a port.
+pub(super) struct Sockets<N: Net> {
+    pub(super) port: u16,
+    pub(super) listeners: Vec<N::Listener>,
+    pub(super) udp: Vec<(SocketAddr, N::Udp)>,
+}
+
+impl<N: Net> Sockets<N> {
+    /// Listens for streams and datagrams on all of `addrs`, on the first port that is free everywhere. Addresses of a
+    /// family that this host does not have are left out, as long as one is left.
+    pub(super) async fn open(net: &N, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<Self> {
+        let mut last = io::Error::from(ErrorKind::InvalidInput);
+        for port in ports {
+            // The system's choice for one socket can be taken for the next.
+            for _ in 0..if port == 0 { FREE_PORT_TRIES } else { 1 } {
+                match Self::open_on(net, addrs, port).await {
+                    Err(error) if error.kind() == ErrorKind::AddrInUse => last = error,
+                    result => return result,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_on(net: &N, addrs: &[IpAddr], port: u16) -> io::Result<Self> {
+        let mut sockets = Self { port, listeners: vec![], udp: vec![] };
+        let mut absent = None;
+        for addr in addrs {
+            match net.listen(SocketAddr::new(*addr, sockets.port)).await {
+                Ok(listener) => {
+                    sockets.port = listener.local_addr()?.port();
+                    let local = SocketAddr::new(*addr, sockets.port);
+                    sockets.udp.push((local, net.udp(local).await?));
+                    sockets.listeners.push(listener);
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported) =>
+                {
+                    debug!("not listening on {addr}: {error}");
+                    absent = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match absent {
+            Some(error) if sockets.listeners.is_empty() => Err(error),
+            _ => Ok(sockets),
+        }
+    }
+}
+
+/// Lets remotes in for ever.
+pub(super) async fn accept<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listener: N::Listener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => hub.incoming(remote, stream),
+            Err(error) => {
+                // Most often the process or the host has no descriptor left, and the remote still waits: asking again
+                // at once would not help. Else it is a remote that went away, and the wait costs nothing.
+                debug!("accepting: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const FREE_PORT_TRIES: usize = 16;

@@ -1,0 +1,237 @@
+//! The kernel's sockets and names.
+
+use super::{Listener, Net, RecvMeta, Stream, Udp};
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+/// The network of this host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Real;
+
+impl Net for Real {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+    type Udp = RealUdp;
+
+    async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(remote).await?;
+        // Requests are small and others wait for them.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
+        let socket = bound(local, Type::STREAM, Protocol::TCP)?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    }
+
+    async fn udp(&self, local: SocketAddr) -> io::Result<RealUdp> {
+        let socket = UdpSocket::from_std(bound(local, Type::DGRAM, Protocol::UDP)?.into())?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        Ok(RealUdp { socket, state, meta: Vec::new() })
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let addrs: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect();
+        if addrs.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addrs) }
+    }
+}
+
+/// A socket for datagrams. It asks the kernel for several at once, and for runs of equal ones from one sender in one
+/// buffer, where the kernel can do so.
+#[derive(Debug)]
+pub struct RealUdp {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    meta: Vec<quinn_udp::RecvMeta>,
+}
+
+impl Stream for TcpStream {
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs {
+            let mut buf = ReadBuf::new(only);
+            ready!(self.poll_read(cx, &mut buf))?;
+            return Poll::Ready(Ok(buf.filled().len()));
+        }
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match try_read(&self, bufs) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, remote) = TcpListener::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, remote))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}
+
+impl Udp for RealUdp {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.meta.resize_with(bufs.len().min(meta.len()), Default::default);
+        loop {
+            ready!(self.socket.poll_recv_ready(cx))?;
+            let found = self.socket.try_io(Interest::READABLE, || {
+                self.state.recv(UdpSockRef::from(&self.socket), bufs, &mut self.meta)
+            });
+            match found {
+                Ok(count) => {
+                    for (to, from) in meta.iter_mut().zip(&self.meta[..count]) {
+                        *to = RecvMeta { from: from.addr, len: from.len, stride: from.stride.max(1) };
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
+        let transmit =
+            Transmit { destination: to, ecn: None, contents: data, segment_size: None, src_ip: None };
+        loop {
+            ready!(self.socket.poll_send_ready(cx))?;
+            let sent = self.socket.try_io(Interest::WRITABLE, || {
+                self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Elsewhere it would let another program take the port.
+    #[cfg(unix)]
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&local.into())?;
+    Ok(socket)
+}
+
+/// One vectored read. After a short one the socket is empty, and tokio is told so: that saves the read which would only
+/// find that out.
+#[cfg(unix)]
+fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let room: usize = bufs.iter().map(|buf| buf.len()).sum();
+    let mut found = None;
+    let tried = stream.try_io(Interest::READABLE, || {
+        let count = rustix::io::readv(stream, bufs)?;
+        found = Some(count);
+        if 0 < count && count < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    });
+    found.map_or(tried, Ok)
+}
+
+/// One vectored read.
+#[cfg(not(unix))]
+fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    stream.try_read_vectored(bufs)
+}
+
+/// Remotes that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::{Net as _, Real, RecvMeta, Stream as _, Udp as _};
+    use std::future::poll_fn;
+    use std::io::IoSliceMut;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::pin::Pin;
+    use tokio::io::AsyncWriteExt as _;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[tokio::test]
+    async fn a_read_scatters_and_the_end_is_zero() {
+        let listener = Real.listen(ANY).await.unwrap();
+        let remote = super::Listener::local_addr(&listener).unwrap();
+        let (dialled, accepted) = tokio::join!(Real.connect(remote), super::Listener::accept(&listener));
+        let (mut dialled, (mut accepted, from)) = (dialled.unwrap(), accepted.unwrap());
+        assert_eq!(from, dialled.local_addr().unwrap());
+
+        dialled.write_all(b"abcdefg").await.unwrap();
+        let (mut a, mut b) = ([0; 3], [0; 8]);
+        let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        let count = poll_fn(|cx| Pin::new(&mut accepted).poll_read_vectored(cx, &mut bufs)).await.unwrap();
+        assert_eq!((count, &a, &b[..4]), (7, b"abc", b"defg".as_slice()));
+
+        drop(dialled);
+        let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        let count = poll_fn(|cx| Pin::new(&mut accepted).poll_read_vectored(cx, &mut bufs)).await.unwrap();
+        assert_eq!(count, 0);
+    }
+
+    #[tokio::test]
+    async fn both_families_share_a_port() {
+        let v4 = Real.listen((Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let port = super::Listener::local_addr(&v4).unwrap().port();
+        let v6 = Real.listen((Ipv6Addr::UNSPECIFIED, port).into()).await.unwrap();
+        assert_eq!(super::Listener::local_addr(&v6).unwrap().port(), port);
+        let taken = Real.listen((Ipv4Addr::UNSPECIFIED, port).into()).await.unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn datagrams_keep_their_bounds() {
+        let (mut a, mut b) = (Real.udp(ANY).await.unwrap(), Real.udp(ANY).await.unwrap());
+        let (from, to) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+        let sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
+        for data in &sent {
+            poll_fn(|cx| a.poll_send(cx, to, data)).await.unwrap();
+        }
+        let mut heard = vec![];
+        while heard.len() < sent.len() {
+            let mut buffers = vec![vec![0; 1 << 16]; 4];
+            let mut bufs: Vec<_> = buffers.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+            let mut meta = [RecvMeta::UNUSED; 4];
+            let runs = poll_fn(|cx| b.poll_recv(cx, &mut bufs, &mut meta)).await.unwrap();
+            for (meta, buf) in meta[..runs].iter().zip(&buffers) {
+                assert_eq!(meta.from, from);
+                heard.extend(buf[..meta.len].chunks(meta.stride).map(<[u8]>::to_vec));
+            }
+        }
+        assert_eq!(heard, sent);
+    }
+}
