@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -91,9 +91,11 @@ fn decode_takes_text_files_and_standard_input() {
     fs::write(folder.path("value"), b"d1:xi2e1:a2:\xff\x00e\n").unwrap();
     assert_eq!(text(&folder.run(&["decode", "l4:spami-3ee"]).stdout), "[\"spam\",-3]\n");
     assert_eq!(folder.run(&["decode", "value"]).status.code(), Some(25), "strict unless told otherwise");
+    assert_eq!(folder.run(&["decode", "--lenient", "--strict", "value"]).status.code(), Some(25));
     let lenient = folder.run(&["decode", "--lenient", "value"]);
     assert_eq!(text(&lenient.stdout), "{\"x\":2,\"a\":\"hex:ff00\"}\n");
-    let warnings = "fast-peer: not canonical: unsorted keys\nfast-peer: not canonical: 1 bytes behind the value at byte 16\n";
+    let warnings = ["unsorted keys", "something follows the value at byte 15"];
+    let warnings = warnings.map(|warning| format!("fast-peer: not canonical: {warning}\n")).concat();
     assert_eq!(text(&lenient.stderr), warnings);
 
     let mut piped =
@@ -112,17 +114,10 @@ fn flags_can_be_set_in_the_environment() {
 #[test]
 fn a_reader_that_stops_early_is_no_failure() {
     let folder = Folder::new("pipe");
-    let mut piped = folder
-        .command(&["completions", "bash"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(piped.stdout.take());
-    let mut stderr = String::new();
-    piped.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert!(piped.wait().unwrap().success());
-    assert_eq!(stderr, "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let shown = folder.command(&["completions", "bash"]).stdout(writer).output().unwrap();
+    assert_eq!((shown.status.success(), text(&shown.stderr)), (true, String::new()));
 }
 
 #[test]
