@@ -1,0 +1,65 @@
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+use super::{CONTROL_PORT, Client, Job, Link, PORT};
+use crate::http;
+use crate::namespace::Family;
+use crate::process::{Process, tool};
+
+/// Runs aria2c, and asks it by JSON-RPC.
+pub(super) struct Aria2 {
+    process: Process,
+    control: SocketAddr,
+}
+
+impl Aria2 {
+    pub(super) fn start(job: &Job<'_>) -> Result<Self> {
+        ensure!(job.peers.is_empty(), "aria2 takes no peer's address");
+        let process = Process::start(job.host, job.home, &tool("aria2c")?, |command| {
+            command.args(OPTIONS);
+            command.arg(format!("--listen-port={PORT}")).arg(format!("--rpc-listen-port={CONTROL_PORT}"));
+            if job.link == Link::Encrypted {
+                command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]);
+            }
+            command.arg("--dir").arg(job.folder).arg(job.source.argument());
+        })?;
+        Ok(Self { process, control: job.host.port(Family::V4, CONTROL_PORT) })
+    }
+
+    fn call(&self, method: &str, arguments: Value) -> Option<Value> {
+        let request = json!({ "jsonrpc": "2.0", "id": "1", "method": method, "params": arguments });
+        // Before it listens there is no answer, and after that no fault but in the request.
+        let response = http::post(self.control, "/jsonrpc", "", &request.to_string()).ok()?;
+        serde_json::from_slice(&response.body).ok()
+    }
+}
+
+impl Client for Aria2 {
+    fn is_complete(&mut self) -> Result<bool> {
+        self.process.expect_running()?;
+        let Some(answer) = self.call("aria2.tellActive", json!([["seeder", "status"]])) else { return Ok(false) };
+        let downloads = answer["result"].as_array().context("aria2 lists no downloads")?;
+        Ok(downloads.iter().any(|download| download["seeder"] == "true"))
+    }
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+const OPTIONS: [&str; 13] = [
+    "--no-conf",
+    "--allow-overwrite=true",
+    "--bt-enable-lpd=false",
+    "--bt-save-metadata=false",
+    "--console-log-level=info",
+    "--disk-cache=0",
+    "--enable-dht=false",
+    "--enable-dht6=false",
+    "--enable-rpc=true",
+    "--follow-torrent=mem",
+    "--rpc-listen-all=true",
+    "--seed-ratio=0.0",
+    "--summary-interval=0",
+];
