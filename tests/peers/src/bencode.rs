@@ -66,7 +66,8 @@ mod tests {
         assert_eq!(Value::bytes("spam").encode(), b"4:spam");
         assert_eq!(Value::Integer(-3).encode(), b"i-3e");
         assert_eq!(Value::List(vec![Value::bytes("spam"), Value::bytes("eggs")]).encode(), b"l4:spam4:eggse");
-        let dictionary = [("spam", Value::List(vec![Value::bytes("a"), Value::bytes("b")])), ("cow", Value::bytes("moo"))];
+        let dictionary =
+            [("spam", Value::List(vec![Value::bytes("a"), Value::bytes("b")])), ("cow", Value::bytes("moo"))];
         assert_eq!(Value::dictionary(dictionary).encode(), b"d3:cow3:moo4:spaml1:a1:bee");
     }
 }

@@ -147,7 +147,6 @@ impl<'a> Swarm<'a> {
         let file = Source::File(file);
         let host = self.host()?;
         let seeder = self.start(self.case.seeder, &host, Role::Seed, &file, &[])?;
-        self.payload_of(seeder)?;
         self.wait("the seeder is ready", START, |swarm| swarm.clients[seeder].is_complete())?;
         self.wait("the tracker knows the seeder", START, |swarm| match &mut swarm.tracker {
             Some(tracker) => Ok(tracker.seeds()? > 0),
@@ -174,7 +173,12 @@ impl<'a> Swarm<'a> {
             waiting = still;
             Ok(waiting.is_empty())
         })?;
-        (seeder..self.clients.len()).try_for_each(|client| self.payload_of(client))
+        for (leecher, kind) in (seeder + 1..).zip(&self.case.leechers) {
+            let payload = self.payload.clone();
+            let payload = if kind.makes_empty_files() { payload } else { payload.without_empty_files() };
+            payload.compare(&folder(self.home, leecher)).with_context(|| format!("what {kind} got"))?;
+        }
+        Ok(())
     }
 
     fn host(&self) -> Result<Host> {
@@ -217,12 +221,12 @@ impl<'a> Swarm<'a> {
         Ok(number)
     }
 
-    /// Fails unless the payload of this client is whole.
-    fn payload_of(&self, client: usize) -> Result<()> {
-        self.payload.compare(&folder(self.home, client)).with_context(|| format!("client {client}"))
-    }
-
-    fn wait(&mut self, what: &str, limit: Duration, mut done: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+    fn wait(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
         let end = Instant::now() + limit;
         while !done(self).with_context(|| format!("before {what}"))? {
             ensure!(Instant::now() < end, "after {} s it is still not true that {what}", limit.as_secs());

@@ -43,6 +43,11 @@ impl Kind {
         !matches!(self, Self::Aria2 | Self::Transmission)
     }
 
+    /// Whether it makes the files of a torrent that have no bytes.
+    pub fn makes_empty_files(self) -> bool {
+        self != Self::Transmission
+    }
+
     /// Whether it can do its part over this kind of link.
     pub fn speaks(self, link: Link) -> bool {
         match link {

@@ -85,6 +85,12 @@ impl Payload {
         Ok(())
     }
 
+    /// The same without its empty files.
+    pub fn without_empty_files(mut self) -> Self {
+        self.files.retain(|(_, bytes)| !bytes.is_empty());
+        self
+    }
+
     /// Fails unless `folder` holds exactly this payload, byte for byte, and nothing else.
     pub fn compare(&self, folder: &Path) -> Result<()> {
         let mut unexpected = Vec::new();
@@ -205,7 +211,9 @@ mod tests {
         let payload = Payload::file("a", 4, b"abcde".to_vec());
         let torrent = payload.torrent(Some("http://t/announce"));
         let [first, second] = [&b"abcd"[..], b"e"].map(Sha1::digest);
-        let mut wanted = b"d8:announce17:http://t/announce4:infod6:lengthi5e4:name1:a12:piece lengthi4e6:pieces40:".to_vec();
+        let mut wanted =
+            b"d8:announce17:http://t/announce4:infod6:lengthi5e4:name1:a12:piece lengthi4e6:pieces40:"
+                .to_vec();
         wanted.extend(first);
         wanted.extend(second);
         wanted.extend(b"ee");

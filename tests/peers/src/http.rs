@@ -1,10 +1,10 @@
 //! As much of HTTP as it takes to ask a client or a tracker how it is doing.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// An answer.
 #[derive(Debug)]
@@ -68,12 +68,18 @@ fn exchange(server: SocketAddr, request: &str) -> Result<Response> {
     let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("an answer without a head")?;
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("an answer without a status")?;
-    Ok(Response { status, head, body: answer.split_off(end + 4) })
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(reader.read_line(&mut head)? > 0, "an answer without an end of its head");
+    }
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("an answer without a status")?;
+    let mut response = Response { status, head, body: Vec::new() };
+    // Without a length the body ends with the connection. With one it doesn't: qBittorrent keeps connections open.
+    let length = response.header("Content-Length").map_or(Ok(u64::MAX), str::parse)?;
+    reader.take(length).read_to_end(&mut response.body)?;
+    Ok(response)
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);

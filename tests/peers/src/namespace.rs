@@ -59,22 +59,28 @@ impl Network {
         prepared.context("cannot turn off the wait for duplicate addresses")?;
 
         let path = format!("/proc/{}/fd/{}", process::id(), namespace.as_raw_fd());
-        ip(&format!(
-            "link add name port{number} type veth peer name eth0 netns {path}\n\
+        ip(
+            &[],
+            &format!(
+                "link add name port{number} type veth peer name eth0 netns {path}\n\
              link set port{number} master switch up\n"
-        ))?;
+            ),
+        )?;
         let host = Host { namespace, switch: self.namespace.try_clone()?, number };
         let (v4, v6) = (host.address(Family::V4), host.address(Family::V6));
         let (gateway4, gateway6) = (self.address(Family::V4), self.address(Family::V6));
         host.within(|| {
-            ip(&format!(
-                "link set lo up\n\
+            ip(
+                &[],
+                &format!(
+                    "link set lo up\n\
                  addr add {v4}/24 dev eth0\n\
                  addr add {v6}/64 dev eth0 nodad\n\
                  link set eth0 up\n\
                  route add default via {gateway4}\n\
                  route add default via {gateway6}\n"
-            ))
+                ),
+            )
         })??;
         Ok(host)
     }
@@ -82,13 +88,16 @@ impl Network {
     fn new() -> Result<Self> {
         let namespace = new_namespace()?;
         let (v4, v6) = (address(SWITCH, Family::V4), address(SWITCH, Family::V6));
-        ip(&format!(
-            "link set lo up\n\
+        ip(
+            &[],
+            &format!(
+                "link set lo up\n\
              link add name switch type bridge mcast_snooping 0\n\
              addr add {v4}/24 dev switch\n\
              addr add {v6}/64 dev switch nodad\n\
              link set switch up\n"
-        ))?;
+            ),
+        )?;
         Ok(Self { namespace, hosts: Cell::new(SWITCH) })
     }
 }
@@ -114,16 +123,15 @@ impl Host {
 
     /// Refuses it every TCP connection, except to the test itself.
     pub fn forbid_tcp(&self) -> Result<()> {
-        let switch = |family| address(SWITCH, family);
-        let (v4, v6) = (switch(Family::V4), switch(Family::V6));
-        self.within(|| {
-            ip(&format!(
-                "-4 rule add to {v4} lookup main pref 10\n\
-                 -4 rule add ipproto tcp prohibit pref 20\n\
-                 -6 rule add to {v6} lookup main pref 10\n\
-                 -6 rule add ipproto tcp prohibit pref 20\n"
-            ))
-        })?
+        for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+            let switch = address(SWITCH, family);
+            let rules = format!(
+                "rule add to {switch} lookup main pref 10\n\
+                 rule add ipproto tcp prohibit pref 20\n"
+            );
+            self.within(|| ip(&[option], &rules))??;
+        }
+        Ok(())
     }
 
     /// Does `work` on this host: what it starts, and the sockets it opens, stay here.
@@ -148,8 +156,9 @@ fn enter(namespace: &File) -> Result<()> {
 }
 
 /// Feeds commands, one a line, to `ip`.
-fn ip(commands: &str) -> Result<()> {
+fn ip(options: &[&str], commands: &str) -> Result<()> {
     let mut child = Command::new("ip")
+        .args(options)
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())

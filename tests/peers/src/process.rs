@@ -62,7 +62,13 @@ impl Process {
         let output = self.output();
         let lines: Vec<_> = output.lines().collect();
         let from = lines.len().saturating_sub(TAIL_LINES);
-        format!("--- {} ({} lines, {})\n{}\n", self.name, lines.len(), self.log.display(), lines[from..].join("\n"))
+        format!(
+            "--- {} ({} lines, {})\n{}\n",
+            self.name,
+            lines.len(),
+            self.log.display(),
+            lines[from..].join("\n")
+        )
     }
 
     fn start_with(
@@ -81,7 +87,7 @@ impl Process {
         for variable in PERSONAL {
             command.env_remove(variable);
         }
-        command.env("HOME", home).current_dir(home);
+        command.env("HOME", home).env("NO_COLOR", "1").current_dir(home);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         configure(&mut command);
         let child = host.within(|| command.spawn())?.with_context(|| format!("cannot start {name}"))?;

@@ -38,7 +38,8 @@ pub fn run(cases: Vec<Case>, check: impl FnOnce(&[Case]) -> Result<()>) -> ExitC
     }
     let mut failed = conclusion.num_failed;
     if conclusion.num_filtered_out == 0 {
-        let passed: Vec<_> = outcomes.iter().filter(|outcome| outcome.passed).map(|outcome| outcome.case.clone()).collect();
+        let passed: Vec<_> =
+            outcomes.iter().filter(|outcome| outcome.passed).map(|outcome| outcome.case.clone()).collect();
         if let Err(error) = check(&passed) {
             println!("incomplete: {error:#}");
             failed += 1;

@@ -32,8 +32,13 @@ fn cases() -> Vec<Case> {
         cases.push(Case { link: Link::Encrypted, ..Case::new(seeder, leecher) });
     }
     for (seeder, leecher) in ring(3, |_| true).filter(|(_, leecher)| leecher.takes_peers()) {
-        cases.push(Case { route: Route::Direct, content: Content::LargePieces, ..Case::new(seeder, leecher) });
+        cases.push(Case {
+            route: Route::Direct,
+            content: Content::LargePieces,
+            ..Case::new(seeder, leecher)
+        });
     }
+    cases.push(Case { leechers: Kind::OTHERS.to_vec(), ..Case::new(Kind::Libtorrent, Kind::Libtorrent) });
     cases
 }
 

@@ -7,7 +7,9 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use librqbit::{AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerMode, ListenerOptions, Session, SessionOptions};
+use librqbit::{
+    AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerMode, ListenerOptions, Session, SessionOptions,
+};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -43,8 +45,11 @@ async fn main() -> Result<()> {
     };
     let add_options =
         AddTorrentOptions { overwrite: true, initial_peers: Some(peers), ..AddTorrentOptions::default() };
-    let torrent =
-        session.add_torrent(add, Some(add_options)).await?.into_handle().context("the torrent was not added")?;
+    let torrent = session
+        .add_torrent(add, Some(add_options))
+        .await?
+        .into_handle()
+        .context("the torrent was not added")?;
     torrent.wait_until_completed().await?;
     println!("complete");
     std::future::pending().await

@@ -1,8 +1,9 @@
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-use super::{CONTROL_PORT, Client, Job, Link, PORT};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{CONTROL_PORT, Client, Job, Link, PORT, Role};
 use crate::http;
 use crate::namespace::Family;
 use crate::process::{Process, tool};
@@ -11,6 +12,7 @@ use crate::process::{Process, tool};
 pub(super) struct Aria2 {
     process: Process,
     control: SocketAddr,
+    role: Role,
 }
 
 impl Aria2 {
@@ -22,9 +24,16 @@ impl Aria2 {
             if job.link == Link::Encrypted {
                 command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]);
             }
+            match job.role {
+                Role::Leech => command.arg("--seed-time=0"),
+                // It writes over what it finds unless told to look. With its remote control it would never end.
+                Role::Seed => {
+                    command.args(["--check-integrity=true", "--seed-ratio=0.0", "--enable-rpc=true"])
+                }
+            };
             command.arg("--dir").arg(job.folder).arg(job.source.argument());
         })?;
-        Ok(Self { process, control: job.host.port(Family::V4, CONTROL_PORT) })
+        Ok(Self { process, control: job.host.port(Family::V4, CONTROL_PORT), role: job.role })
     }
 
     fn call(&self, method: &str, arguments: Value) -> Option<Value> {
@@ -37,8 +46,20 @@ impl Aria2 {
 
 impl Client for Aria2 {
     fn is_complete(&mut self) -> Result<bool> {
+        if self.role == Role::Leech {
+            // While it runs, its control file lies beside the payload.
+            return Ok(match self.process.exit_status()? {
+                Some(status) => {
+                    ensure!(status.success(), "aria2c: {status}");
+                    true
+                }
+                None => false,
+            });
+        }
         self.process.expect_running()?;
-        let Some(answer) = self.call("aria2.tellActive", json!([["seeder", "status"]])) else { return Ok(false) };
+        let Some(answer) = self.call("aria2.tellActive", json!([["seeder", "status"]])) else {
+            return Ok(false);
+        };
         let downloads = answer["result"].as_array().context("aria2 lists no downloads")?;
         Ok(downloads.iter().any(|download| download["seeder"] == "true"))
     }
@@ -48,18 +69,18 @@ impl Client for Aria2 {
     }
 }
 
-const OPTIONS: [&str; 13] = [
+// Without DHT it speaks to no UDP tracker.
+const OPTIONS: [&str; 12] = [
     "--no-conf",
     "--allow-overwrite=true",
     "--bt-enable-lpd=false",
     "--bt-save-metadata=false",
     "--console-log-level=info",
     "--disk-cache=0",
-    "--enable-dht=false",
+    "--enable-color=false",
+    "--enable-dht=true",
     "--enable-dht6=false",
-    "--enable-rpc=true",
     "--follow-torrent=mem",
     "--rpc-listen-all=true",
-    "--seed-ratio=0.0",
     "--summary-interval=0",
 ];

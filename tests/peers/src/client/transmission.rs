@@ -20,11 +20,17 @@ pub(super) struct Transmission {
 impl Transmission {
     pub(super) fn start(job: &Job<'_>) -> Result<Self> {
         ensure!(job.peers.is_empty(), "Transmission takes no peer's address");
+        let encryption = match job.link {
+            Link::Encrypted => REQUIRED,
+            Link::Tcp => PREFERRED,
+            // Where its first try over uTP fails for the encryption, the second is over TCP.
+            Link::Utp => ALLOWED,
+        };
         let settings = json!({
             "cache-size-mb": 0,
             "dht-enabled": false,
             "download-dir": job.folder,
-            "encryption": if job.link == Link::Encrypted { 2 } else { 1 },
+            "encryption": encryption,
             "lpd-enabled": false,
             "message-level": 3,
             "peer-port": PORT,
@@ -86,6 +92,10 @@ impl Client for Transmission {
         &self.process
     }
 }
+
+const ALLOWED: u32 = 0;
+const PREFERRED: u32 = 1;
+const REQUIRED: u32 = 2;
 
 const PAUSE: Duration = Duration::from_millis(50);
 const SEEDING: u32 = 6;

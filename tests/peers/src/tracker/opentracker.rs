@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -39,19 +41,29 @@ impl OpenTracker {
         let process = Process::start_as_nobody(&host, home, &tool("opentracker")?, |command| {
             command.args(["-i", &address, "-p", &port, "-P", &port, "-w", "whitelist"]);
         })?;
-        Ok(Self { process, host, infohash: torrent.infohash })
+        let mut tracker = Self { process, host, infohash: torrent.infohash };
+        // A client that finds no tracker tries again after a minute or more.
+        let end = Instant::now() + START;
+        while tracker.scrape().is_err() {
+            tracker.process.expect_running()?;
+            ensure!(Instant::now() < end, "opentracker does not answer");
+            thread::sleep(PAUSE);
+        }
+        Ok(tracker)
+    }
+
+    fn scrape(&self) -> Result<String> {
+        let path = format!("/scrape?info_hash={}", escape(&self.infohash));
+        let response = http::get(self.host.port(Family::V4, PORT), &path)?;
+        ensure!(response.status == 200, "opentracker answers {}", response.head);
+        Ok(String::from_utf8_lossy(&response.body).into_owned())
     }
 }
 
 impl Tracker for OpenTracker {
     fn seeds(&mut self) -> Result<usize> {
         self.process.expect_running()?;
-        let path = format!("/scrape?info_hash={}", escape(&self.infohash));
-        let Ok(response) = http::get(self.host.port(Family::V4, PORT), &path) else {
-            return Ok(0); // It isn't listening yet.
-        };
-        ensure!(response.status == 200, "opentracker answers {}", response.head);
-        let text = String::from_utf8_lossy(&response.body);
+        let text = self.scrape()?;
         let Some((_, rest)) = text.split_once("8:completei") else { return Ok(0) };
         let (count, _) = rest.split_once('e').context("a scrape without an end")?;
         Ok(count.parse()?)
@@ -61,3 +73,6 @@ impl Tracker for OpenTracker {
         self.process.tail()
     }
 }
+
+const PAUSE: Duration = Duration::from_millis(20);
+const START: Duration = Duration::from_secs(5);

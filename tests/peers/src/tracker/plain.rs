@@ -35,7 +35,8 @@ impl PlainTracker {
         let listener = TcpListener::bind(address)?;
         let state = Arc::new(State { infohash, ..State::default() });
         let served = Arc::clone(&state);
-        let thread = thread::Builder::new().name("tracker".to_owned()).spawn(move || served.serve(&listener))?;
+        let thread =
+            thread::Builder::new().name("tracker".to_owned()).spawn(move || served.serve(&listener))?;
         Ok(Self { address, state, thread: Some(thread) })
     }
 }
@@ -133,8 +134,12 @@ impl Swarm {
         let (mut peers, mut peers6) = (Vec::new(), Vec::new());
         for other in self.peers.keys().filter(|other| **other != asker) {
             match other.ip() {
-                IpAddr::V4(address) => peers.extend(address.octets().iter().chain(&other.port().to_be_bytes())),
-                IpAddr::V6(address) => peers6.extend(address.octets().iter().chain(&other.port().to_be_bytes())),
+                IpAddr::V4(address) => {
+                    peers.extend(address.octets().iter().chain(&other.port().to_be_bytes()))
+                }
+                IpAddr::V6(address) => {
+                    peers6.extend(address.octets().iter().chain(&other.port().to_be_bytes()))
+                }
             }
         }
         Ok(Value::dictionary([
