@@ -1,6 +1,6 @@
 //! The driver of one session in a world: one input; drain the actions; pull the bytes; read the deadline; wait.
 
-use super::checkers::{Checkers, Observation};
+use super::checkers::{BookEntry, Checkers, Observation};
 use super::content::Content;
 use super::disk::Disk;
 use super::links::{Gather, Phase, Socket};
@@ -423,6 +423,37 @@ impl World {
             wanted.into_iter().map(|piece| (piece.get(), shared.confirm(disk, torrent, piece))).collect();
         for (piece, good) in found {
             self.observe(host, &Observation::Verified { torrent, piece, good });
+        }
+    }
+
+    /// Holds the books of a client against what the world knows.
+    pub(super) fn audit(&mut self, host: HostId) {
+        let Role::Client(client) = &mut self.host_mut(host).role else { return };
+        let Client { session, torrents, disk, .. } = &mut **client;
+        let mut found = Vec::new();
+        let mut books = Vec::new();
+        for (id, torrent) in session.torrents() {
+            torrent.picker().check_invariants();
+            torrent.picker().check_availability(torrent.peers().map(|(_, has)| has));
+            let peers = torrent.peers().map(|(peer, has)| BookEntry {
+                conn: peer.conn(),
+                has: has.clone(),
+                we_choke: peer.we_choke(),
+                outstanding: peer.outstanding(),
+            });
+            books.push((id, peers.collect::<Vec<_>>()));
+            let Some(shared) = torrents.get_mut(&id) else { continue };
+            let stored = shared.content.lengths().pieces().filter(|piece| torrent.stored().has(*piece));
+            for piece in stored {
+                let good = shared.confirm(disk, id, piece);
+                found.push(Observation::Verified { torrent: id, piece: piece.get(), good });
+            }
+        }
+        for observation in found {
+            self.observe(host, &observation);
+        }
+        for (torrent, peers) in books {
+            self.observe(host, &Observation::Books { torrent, peers: &peers });
         }
     }
 

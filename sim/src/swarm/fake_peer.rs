@@ -90,6 +90,14 @@ impl World {
         self.dial(host, ConnId(u64::MAX), remote);
     }
 
+    /// How many connections of a fake peer are open.
+    pub fn fake_connections(&self, host: HostId) -> usize {
+        match &self.host(host).role {
+            Role::Fake(fake) => fake.talks.len(),
+            _ => panic!("only a fake peer fakes"),
+        }
+    }
+
     pub(super) fn fake_opened(&mut self, socket: Socket, host: HostId) {
         let fake = self.fake(host);
         fake.talks.insert(socket, Talk::default());

@@ -43,6 +43,7 @@ pub enum Reach {
 /// Hosts, streams, time and the order of things: the same seed gives the same run.
 #[derive(Debug)]
 pub struct World {
+    seed: u64,
     pub(super) now: Timestamp,
     pub(super) queue: Queue<What>,
     pub(super) hosts: Vec<Host>,
@@ -127,6 +128,7 @@ impl World {
     pub fn new(seed: u64, keep: Keep) -> Self {
         let rng = Rng::from_number(seed).fork("world");
         Self {
+            seed,
             now: Timestamp::ZERO,
             queue: Queue::new(),
             hosts: Vec::new(),
@@ -178,6 +180,16 @@ impl World {
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// What the run was drawn from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// What a host is called.
+    pub fn name(&self, host: HostId) -> &str {
+        &self.host(host).name
     }
 
     /// How many things have happened.
@@ -276,7 +288,17 @@ impl World {
             What::Timer(host) => self.on_timer(host),
             What::UplinkFree(host) => self.on_uplink_free(host),
         }
+        if self.steps.is_multiple_of(AUDIT_EVERY) {
+            // One host at a time: all of them in turn.
+            let host = self.steps / AUDIT_EVERY % self.hosts.len() as u64;
+            self.audit(HostId(host as u32));
+        }
         self.violation.is_none()
+    }
+
+    /// Looks into the books of every client.
+    pub fn audit_all(&mut self) {
+        (0..self.hosts.len() as u32).for_each(|host| self.audit(HostId(host)));
     }
 
     pub(super) fn add_host(&mut self, name: &str, access: Access, role: Role) -> HostId {
@@ -370,6 +392,9 @@ impl World {
 const PORT: u16 = 6881;
 
 const FIRST_PORT: u16 = 20_000;
+
+/// How many things happen between two looks into a client's books.
+const AUDIT_EVERY: u64 = 1_000;
 
 /// How many things happen between two looks at a condition.
 const LOOK_EVERY: u32 = 64;
