@@ -69,7 +69,7 @@ impl World {
         // Torrents of a session are numbered as they come; their files have to be there before it looks for them.
         let expected = TorrentId(self.client(host).torrents.len() as u64);
         let client = self.client_mut(host);
-        client.disk.add_torrent(expected, content.metainfo().files().len());
+        client.disk.add_torrent(expected, content.metainfo().files().len(), content.is_real());
         if has == Has::All {
             for piece in content.lengths().pieces() {
                 content.fill(&mut client.disk, expected, piece);

@@ -12,8 +12,9 @@ use core::fmt;
 use core::net::SocketAddr;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
-use fast_peer_core::lengths::{FileSpan, PieceIndex};
+use fast_peer_core::lengths::{BLOCK_LEN, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
+use fast_peer_core::peer::Peer;
 use fast_peer_core::session::{Action, Event, Intake, Notice, Segment, Session};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
@@ -513,7 +514,8 @@ impl World {
             Spoken::Frame { frame, end } => {
                 self.line(host, Way::Out, Topic::Message, format_args!("{conn} {frame}"));
                 let false_claim = self.false_claim(host, conn, &frame);
-                self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim });
+                let unsent = self.unsent(host, conn, &frame);
+                self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
                 self.stream(socket.stream).direction_mut(socket.side).frames.push_back((end, frame));
             }
             Spoken::Block { piece, begin, part } => {
@@ -552,6 +554,21 @@ impl World {
         };
         let mut claimed = lengths.pieces().filter(|piece| claimed.has(*piece));
         claimed.find(|piece| !shared.confirm(disk, torrent, *piece)).map(PieceIndex::get)
+    }
+
+    /// The requests that wait to be sent, if `frame` repeats one that somebody owes already.
+    fn unsent(&self, host: HostId, conn: ConnId, frame: &Frame) -> u32 {
+        let client = self.client(host);
+        let repeated = match frame {
+            Frame::Message(Message::Request(block)) => client.checkers.is_owed(conn, *block),
+            _ => false,
+        };
+        let torrent = client.conns.get(&conn).and_then(|conn| conn.torrent);
+        let Some(torrent) = torrent.filter(|_| repeated).and_then(|id| client.session.torrent(id)) else {
+            return 0;
+        };
+        let unsent = |peer: &Peer| peer.outstanding() as u64 - peer.owed_bytes() / u64::from(BLOCK_LEN);
+        torrent.peers().map(|(peer, _)| unsent(peer)).sum::<u64>() as u32
     }
 
     /// Notes that a client is about to be told something.

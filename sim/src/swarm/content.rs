@@ -106,6 +106,11 @@ impl Content {
         self.metainfo.lengths()
     }
 
+    /// Whether it has bytes, or only lengths.
+    pub(crate) fn is_real(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// The true bytes of a part of a piece, as bytes.
     pub(crate) fn bytes(&self, piece: PieceIndex, begin: u32, len: u32) -> Bytes {
         match self.read(piece, begin, len) {
@@ -436,7 +441,7 @@ mod tests {
             let content = make(&many(Version::Hybrid, real));
             let mut disk = Disk::new(DiskModel::default(), Rng::from_number(2));
             let torrent = TorrentId(4);
-            disk.add_torrent(torrent, content.metainfo().files().len());
+            disk.add_torrent(torrent, content.metainfo().files().len(), real);
             let piece = content.lengths().piece(1).unwrap();
             assert!(!content.is_on(&disk, torrent, piece));
             content.fill(&mut disk, torrent, piece);

@@ -54,10 +54,17 @@ impl Default for DiskModel {
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) model: DiskModel,
-    torrents: BTreeMap<TorrentId, Vec<File>>,
+    torrents: BTreeMap<TorrentId, Files>,
     rng: Rng,
     storage_free_at: Timestamp,
     hashing_free_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Files {
+    files: Vec<File>,
+    /// Whether what is read comes as bytes, or may come as a length.
+    real: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -81,9 +88,9 @@ impl Disk {
         }
     }
 
-    /// Makes room for the files of a torrent, empty.
-    pub(crate) fn add_torrent(&mut self, torrent: TorrentId, files: usize) {
-        self.torrents.insert(torrent, vec![File::default(); files]);
+    /// Makes room for the files of a torrent, empty. Zeros are `real` or stand for content.
+    pub(crate) fn add_torrent(&mut self, torrent: TorrentId, files: usize, real: bool) {
+        self.torrents.insert(torrent, Files { files: vec![File::default(); files], real });
     }
 
     /// Puts content into a file before anything starts.
@@ -104,12 +111,12 @@ impl Disk {
 
     /// The runs at a place of a file.
     pub(crate) fn runs(&self, torrent: TorrentId, span: FileSpan) -> impl Iterator<Item = Run> + '_ {
-        self.torrents[&torrent][span.file.as_usize()].runs.read(span.offset, span.len.into())
+        self.torrents[&torrent].files[span.file.as_usize()].runs.read(span.offset, span.len.into())
     }
 
     /// What would be left after the power came back, and is left from now on.
     pub(crate) fn lose_power(&mut self) {
-        for file in self.torrents.values_mut().flatten() {
+        for file in self.torrents.values_mut().flat_map(|torrent| &mut torrent.files) {
             for (at, len) in core::mem::take(&mut file.unsynced) {
                 match self.rng.below(3) {
                     0 => {
@@ -134,13 +141,10 @@ impl Disk {
 
     /// Starts an operation; says when it ends.
     pub(crate) fn start(&mut self, now: Timestamp, op: &DiskOp) -> Timestamp {
-        let (free_at, rate) = match op {
-            DiskOp::Hash(HashOp::Leaves { input } | HashOp::Sha1 { input, .. })
-                if matches!(input, HashInput::Memory(_)) =>
-            {
-                (&mut self.hashing_free_at, self.model.hash_bytes_per_s)
-            }
-            _ => (&mut self.storage_free_at, self.model.bytes_per_s),
+        let (free_at, rate) = if touches_storage(op) {
+            (&mut self.storage_free_at, self.model.bytes_per_s)
+        } else {
+            (&mut self.hashing_free_at, self.model.hash_bytes_per_s)
         };
         let moved = Duration::from_micros(1_000_000 * bytes_of(op) / rate.max(1));
         let slow = self.model.slow_ppm > 0 && self.rng.chance(self.model.slow_ppm, 1_000_000);
@@ -156,7 +160,10 @@ impl Disk {
         op: DiskOp,
         zeros: &mut ZeroDigests,
     ) -> Result<DiskOutput, DiskError> {
-        if self.model.error_ppm > 0 && self.rng.chance(self.model.error_ppm, 1_000_000) {
+        if touches_storage(&op)
+            && self.model.error_ppm > 0
+            && self.rng.chance(self.model.error_ppm, 1_000_000)
+        {
             return Err(DiskError::Io(EIO));
         }
         match op {
@@ -211,8 +218,10 @@ impl Disk {
     }
 
     fn write(&mut self, torrent: TorrentId, spans: &[FileSpan], data: &[Payload]) -> Result<(), DiskError> {
-        let stored: u64 = self.torrents.values().flatten().map(|file| file.runs.stored()).sum();
-        let files = self.torrents.get_mut(&torrent).expect("a torrent's files are added first");
+        let all = self.torrents.values().flat_map(|torrent| &torrent.files);
+        let stored: u64 = all.map(|file| file.runs.stored()).sum();
+        let torrent = self.torrents.get_mut(&torrent).expect("a torrent's files are added first");
+        let files = &mut torrent.files;
         let real = || spans.iter().filter(|span| !span.pad);
         let new: u64 =
             real().map(|span| files[span.file.as_usize()].runs.missing(span.offset, span.len.into())).sum();
@@ -247,7 +256,7 @@ impl Disk {
     fn read(&self, torrent: TorrentId, spans: &[FileSpan]) -> Result<Payload, DiskError> {
         let mut runs = Vec::new();
         for span in spans {
-            let file = &self.torrents[&torrent][span.file.as_usize()];
+            let file = &self.torrents[&torrent].files[span.file.as_usize()];
             if span.pad {
                 runs.push(Run::Zeros(span.len.into()));
             } else if span.offset + u64::from(span.len) <= file.runs.end() {
@@ -257,7 +266,7 @@ impl Disk {
             }
         }
         let len: u64 = runs.iter().map(Run::len).sum();
-        if runs.iter().all(|run| matches!(run, Run::Zeros(_))) {
+        if !self.torrents[&torrent].real && runs.iter().all(|run| matches!(run, Run::Zeros(_))) {
             return Ok(Payload::Length(len as u32));
         }
         if let [Run::Bytes(bytes)] = runs.as_slice() {
@@ -275,8 +284,8 @@ impl Disk {
     }
 
     fn file_mut(&mut self, torrent: TorrentId, file: FileIndex) -> &mut File {
-        let files = self.torrents.get_mut(&torrent).expect("a torrent's files are added first");
-        &mut files[file.as_usize()]
+        let torrent = self.torrents.get_mut(&torrent).expect("a torrent's files are added first");
+        &mut torrent.files[file.as_usize()]
     }
 }
 
@@ -294,6 +303,12 @@ fn write_run(runs: &mut Runs, at: u64, run: &Run) {
             }
         }
     }
+}
+
+/// All but the hashing of what is in memory.
+fn touches_storage(op: &DiskOp) -> bool {
+    !matches!(op, DiskOp::Hash(HashOp::Leaves { input } | HashOp::Sha1 { input, .. })
+        if matches!(input, HashInput::Memory(_)))
 }
 
 fn bytes_of(op: &DiskOp) -> u64 {
@@ -385,7 +400,7 @@ mod tests {
 
     fn disk(model: DiskModel) -> Disk {
         let mut disk = Disk::new(model, Rng::from_number(1));
-        disk.add_torrent(T, 2);
+        disk.add_torrent(T, 2, false);
         disk
     }
 
@@ -453,7 +468,7 @@ mod tests {
         let mut outcomes = std::collections::BTreeSet::new();
         for seed in 0..40 {
             let mut disk = Disk::new(DiskModel::default(), Rng::from_number(seed));
-            disk.add_torrent(T, 1);
+            disk.add_torrent(T, 1, true);
             write(&mut disk, vec![span(0, 0, 2)], b"ab").unwrap();
             run(&mut disk, DiskOp::Sync { file: FileIndex(0) }).unwrap();
             write(&mut disk, vec![span(0, 2, 2)], b"cd").unwrap();

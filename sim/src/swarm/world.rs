@@ -234,9 +234,7 @@ impl World {
     /// Lets everything happen until `until`.
     pub fn run_until(&mut self, until: Timestamp) {
         while self.queue.next_at().is_some_and(|at| at <= until) && self.step() {}
-        if self.violation.is_none() {
-            self.now = self.now.max(until);
-        }
+        self.now = self.now.max(until);
     }
 
     /// Lets things happen for so long.

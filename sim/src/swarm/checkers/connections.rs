@@ -12,6 +12,7 @@ pub(super) struct Connections {
     bounds: Bounds,
     open: BTreeMap<ConnId, Connection>,
     half_open: u32,
+    torrents: usize,
     banned: BTreeSet<SocketAddr>,
 }
 
@@ -24,7 +25,11 @@ struct Connection {
 
 impl Connections {
     pub(super) fn new(own: SocketAddr, bounds: Bounds) -> Self {
-        Self { own, bounds, open: BTreeMap::new(), half_open: 0, banned: BTreeSet::new() }
+        Self { own, bounds, open: BTreeMap::new(), half_open: 0, torrents: 0, banned: BTreeSet::new() }
+    }
+
+    pub(super) fn add_torrent(&mut self) {
+        self.torrents += 1;
     }
 
     pub(super) fn observe(&mut self, observation: &Observation<'_>) -> Verdict {
@@ -37,8 +42,9 @@ impl Connections {
                 hold(remote != self.own, "INV-S-15", || "it dials itself".into())?;
                 hold(is_routable(remote), "INV-S-15", || format!("it dials {remote}"))?;
                 hold(!self.banned.contains(&remote), "INV-S-15", || format!("it dials {remote}, once banned"))?;
-                let twice = self.open.values().any(|connection| connection.remote == remote);
-                hold(!twice, "INV-S-15", || format!("it dials {remote} again"))?;
+                // A connection is about one torrent, so there may be one for each.
+                let same = self.open.values().filter(|connection| connection.remote == remote).count();
+                hold(same < self.torrents, "INV-S-15", || format!("it dials {remote} again"))?;
                 self.open.insert(conn, Connection { remote, honest, half_open: true });
                 self.half_open += 1;
                 self.check_counts()?;
@@ -98,6 +104,12 @@ mod tests {
         ([11, 0, 0, n], 6881).into()
     }
 
+    fn connections() -> Connections {
+        let mut connections = Connections::new(own(), BOUNDS);
+        connections.add_torrent();
+        connections
+    }
+
     fn dial(connections: &mut Connections, n: u64, remote: SocketAddr) -> Verdict {
         connections.observe(&Observation::Dialled { conn: ConnId(n), remote, honest: true })
     }
@@ -105,20 +117,20 @@ mod tests {
     #[test]
     fn s15_addresses_that_nobody_dials() {
         for remote in [own(), ([11, 0, 0, 2], 0).into(), ([224, 0, 0, 1], 6881).into(), ([0; 4], 6881).into()] {
-            expect_breach(dial(&mut Connections::new(own(), BOUNDS), 1, remote), "INV-S-15");
+            expect_breach(dial(&mut connections(), 1, remote), "INV-S-15");
         }
     }
 
     #[test]
     fn s15_a_second_connection_to_one_peer() {
-        let mut connections = Connections::new(own(), BOUNDS);
+        let mut connections = connections();
         dial(&mut connections, 1, peer(2)).unwrap();
         expect_breach(dial(&mut connections, 2, peer(2)), "INV-S-15");
     }
 
     #[test]
     fn s15_too_many_connections() {
-        let mut connections = Connections::new(own(), BOUNDS);
+        let mut connections = connections();
         for n in 1..=4 {
             let remote = peer(n as u8 + 1);
             let accepted = Observation::Accepted { conn: ConnId(n), remote, honest: true };
@@ -127,7 +139,7 @@ mod tests {
         let fifth = Observation::Accepted { conn: ConnId(5), remote: peer(9), honest: true };
         expect_breach(connections.observe(&fifth), "INV-S-15");
 
-        let mut connections = Connections::new(own(), BOUNDS);
+        let mut connections = connections();
         dial(&mut connections, 1, peer(2)).unwrap();
         dial(&mut connections, 2, peer(3)).unwrap();
         expect_breach(dial(&mut connections, 3, peer(4)), "INV-S-15");
@@ -135,7 +147,7 @@ mod tests {
 
     #[test]
     fn s15_a_banned_peer_is_not_dialled() {
-        let mut connections = Connections::new(own(), BOUNDS);
+        let mut connections = connections();
         let notice = Notice::Banned { torrent: TorrentId(0), remote: peer(2) };
         connections.observe(&Observation::Notice { notice: &notice, honest: false }).unwrap();
         expect_breach(dial(&mut connections, 1, peer(2)), "INV-S-15");
@@ -144,7 +156,7 @@ mod tests {
     #[test]
     fn s17_an_honest_peer_is_banned_or_accused() {
         let notice = Notice::Banned { torrent: TorrentId(0), remote: peer(2) };
-        let mut connections = Connections::new(own(), BOUNDS);
+        let mut connections = connections();
         expect_breach(
             connections.observe(&Observation::Notice { notice: &notice, honest: true }),
             "INV-S-17",

@@ -37,8 +37,8 @@ struct Conversation {
     their_queue: u32,
     /// What we asked for and when, until it is answered.
     owed: BTreeMap<RawBlock, Owed>,
-    /// What they asked for and we have not answered.
-    asked: BTreeSet<RawBlock>,
+    /// What they asked for and we have not answered, and how often.
+    asked: BTreeMap<RawBlock, u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,11 +97,11 @@ impl Conversations {
             Observation::Gone { conn } => self.close(conn),
             Observation::Notice { notice, .. } => self.on_notice(notice),
             Observation::Seen { conn, frame } => self.on_seen(at, conn, frame),
-            Observation::Sent { conn, frame, false_claim } => {
+            Observation::Sent { conn, frame, false_claim, unsent } => {
                 hold(false_claim.is_none(), "INV-S-02", || {
                     format!("it says that it has piece {}", false_claim.unwrap_or_default())
                 })?;
-                self.on_sent(at, conn, frame)?;
+                self.on_sent(at, conn, frame, unsent)?;
             }
             Observation::Verified { torrent, piece, .. } => {
                 if let Some(torrent) = self.torrents.iter_mut().find(|known| known.id == torrent) {
@@ -111,6 +111,14 @@ impl Conversations {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether somebody owes a block already that is now asked of `conn`.
+    pub(super) fn is_owed(&self, conn: ConnId, raw: RawBlock) -> bool {
+        let Some(Conversation { torrent: Some(index), .. }) = self.open.get(&conn) else { return false };
+        let torrent = &self.torrents[*index];
+        let block = torrent.facts.lengths.check_block(raw.piece, raw.begin, raw.len);
+        block.is_some_and(|block| torrent.blocks.state(block).owed > 0)
     }
 
     fn close(&mut self, conn: ConnId) {
@@ -170,7 +178,7 @@ impl Conversations {
                 }
             }
             Message::Cancel(block) if !talk.fast() => {
-                talk.asked.remove(block);
+                talk.answer(*block);
             }
             Message::Choke => {
                 talk.they_choke = true;
@@ -195,15 +203,13 @@ impl Conversations {
             Message::Reject(block) => {
                 talk.release(*block, torrent);
             }
-            Message::Request(block) => {
-                talk.asked.insert(*block);
-            }
+            Message::Request(block) => *talk.asked.entry(*block).or_default() += 1,
             Message::Unchoke => talk.they_choke = false,
             _ => {}
         }
     }
 
-    fn on_sent(&mut self, at: Timestamp, conn: ConnId, frame: &Frame) -> Verdict {
+    fn on_sent(&mut self, at: Timestamp, conn: ConnId, frame: &Frame, unsent: u32) -> Verdict {
         let Some(talk) = self.open.get_mut(&conn) else { return Ok(()) };
         let message = match frame {
             Frame::Handshake(handshake) => {
@@ -215,7 +221,7 @@ impl Conversations {
                 let block = RawBlock { piece: *piece, begin: *begin, len: *len };
                 let free = !talk.we_choke || talk.allowed_them.contains(piece);
                 hold(free, "INV-S-16", || format!("it serves {block} to a peer that it chokes"))?;
-                let asked = talk.asked.remove(&block);
+                let asked = talk.answer(block);
                 return hold(asked, "INV-S-16", || format!("it serves {block}, which nobody asked for"));
             }
             Frame::Message(message) => message,
@@ -250,22 +256,22 @@ impl Conversations {
             Message::Interested => talk.we_want = true,
             Message::NotInterested => talk.we_want = false,
             Message::Reject(block) => {
-                talk.asked.remove(block);
+                talk.answer(*block);
             }
-            Message::Request(block) => return self.on_request(at, conn, *block),
+            Message::Request(block) => return self.on_request(at, conn, *block, unsent),
             Message::Unchoke => talk.we_choke = false,
             _ => {}
         }
         Ok(())
     }
 
-    fn on_request(&mut self, at: Timestamp, conn: ConnId, raw: RawBlock) -> Verdict {
+    fn on_request(&mut self, at: Timestamp, conn: ConnId, raw: RawBlock, unsent: u32) -> Verdict {
         let Some(Conversation { torrent: Some(index), .. }) = self.open.get(&conn) else { return Ok(()) };
         let torrent = &self.torrents[*index];
         let Some(block) = torrent.facts.lengths.check_block(raw.piece, raw.begin, raw.len) else {
             return hold(false, "INV-S-10", || format!("it asks for {raw}, which is no block"));
         };
-        self.check_owners(at, conn, *index, block)?;
+        self.check_owners(at, conn, *index, block, unsent)?;
         let talk = self.open.get_mut(&conn).expect("it was just found");
         let torrent = &mut self.torrents[talk.torrent.expect("it was just found")];
         let ask = |why: &str| format!("it asks for {raw}, {why}");
@@ -283,7 +289,14 @@ impl Conversations {
     }
 
     /// Whether `conn` may be asked for `block`, given who else owes it.
-    fn check_owners(&self, at: Timestamp, conn: ConnId, index: usize, block: Block) -> Verdict {
+    fn check_owners(
+        &self,
+        at: Timestamp,
+        conn: ConnId,
+        index: usize,
+        block: Block,
+        unsent: u32,
+    ) -> Verdict {
         let torrent = &self.torrents[index];
         let state = torrent.blocks.state(block);
         if state.owed == 0 {
@@ -296,7 +309,8 @@ impl Conversations {
         };
         let owners = self.open.iter().filter(|(other, talk)| **other != conn && live(talk)).count();
         hold(owners < MAX_OWNERS, "INV-S-09", || format!("{raw} is owed by {owners} others"))?;
-        let endgame = torrent.blocks.fresh == 0;
+        // What waits to be sent has an owner, too.
+        let endgame = torrent.blocks.fresh <= unsent;
         hold(owners == 0 || endgame, "INV-S-09", || {
             format!("{raw} is asked for twice while {} blocks are free", torrent.blocks.fresh)
         })
@@ -346,7 +360,7 @@ impl Conversation {
             allowed_them: BTreeSet::new(),
             their_queue: DEFAULT_REQUEST_QUEUE,
             owed: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
         }
     }
 
@@ -366,6 +380,16 @@ impl Conversation {
     /// which shows nowhere. What comes then may be dropped.
     fn is_late(&self, at: Timestamp) -> bool {
         self.owed.values().any(|owed| at.since(owed.since) >= LAPSES_AFTER)
+    }
+
+    /// A request of theirs is answered; whether there was one.
+    fn answer(&mut self, block: RawBlock) -> bool {
+        let Some(count) = self.asked.get_mut(&block) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.asked.remove(&block);
+        }
+        true
     }
 
     fn owe(&mut self, at: Timestamp, block: RawBlock, torrent: &mut Torrent) {

@@ -18,7 +18,7 @@ use fast_peer_core::id::{ConnId, InfoHash, TorrentId};
 use fast_peer_core::lengths::Lengths;
 use fast_peer_core::machine::{Deadline, Timestamp};
 use fast_peer_core::session::{Notice, Reason};
-use fast_peer_core::wire::Frame;
+use fast_peer_core::wire::{Frame, RawBlock};
 use std::sync::Arc;
 
 /// A rule that was broken.
@@ -62,8 +62,9 @@ pub(crate) enum Observation<'a> {
     Input,
     /// The client tells its user something; `honest` says whether the remote in it, if there is one, is.
     Notice { notice: &'a Notice, honest: bool },
-    /// A frame leaves; `false_claim` names a piece that it announces without having it.
-    Sent { conn: ConnId, frame: &'a Frame, false_claim: Option<u32> },
+    /// A frame leaves; `false_claim` names a piece that it announces without having it. If it repeats a request,
+    /// `unsent` says how many requests wait to be sent.
+    Sent { conn: ConnId, frame: &'a Frame, false_claim: Option<u32>, unsent: u32 },
     /// So many bytes leave for peers.
     SentBytes { len: u64 },
     /// The client has used up a frame.
@@ -152,7 +153,13 @@ impl Checkers {
 
     /// The client shares a torrent, of which it wants these pieces.
     pub(crate) fn add_torrent(&mut self, facts: &Arc<Facts>, torrent: TorrentId, wanted: Bitfield) {
+        self.connections.add_torrent();
         self.conversations.add_torrent(facts, torrent, wanted);
+    }
+
+    /// Whether somebody owes a block already that is now asked of `conn`.
+    pub(crate) fn is_owed(&self, conn: ConnId, block: RawBlock) -> bool {
+        self.conversations.is_owed(conn, block)
     }
 
     /// How many observations were checked.

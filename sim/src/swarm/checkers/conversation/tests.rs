@@ -33,7 +33,7 @@ impl Client {
     }
 
     fn sent(&mut self, conn: ConnId, message: Message) -> Verdict {
-        self.observe(&Observation::Sent { conn, frame: &Frame::Message(message), false_claim: None })
+        self.observe(&Observation::Sent { conn, frame: &Frame::Message(message), false_claim: None, unsent: 0 })
     }
 
     fn seen(&mut self, conn: ConnId, message: Message) {
@@ -53,7 +53,7 @@ impl Client {
         });
         self.observe(&Observation::Connected { conn })?;
         self.observe(&Observation::Seen { conn, frame: &frame })?;
-        self.observe(&Observation::Sent { conn, frame: &frame, false_claim: None })
+        self.observe(&Observation::Sent { conn, frame: &frame, false_claim: None, unsent: 0 })
     }
 
     /// Goes on until `conn` serves everything.
@@ -75,7 +75,7 @@ impl Client {
 
     fn block_leaves(&mut self, conn: ConnId, piece: u32, number: u32) -> Verdict {
         let frame = Frame::PieceHead { piece, begin: number * BLOCK, len: BLOCK };
-        self.observe(&Observation::Sent { conn, frame: &frame, false_claim: None })
+        self.observe(&Observation::Sent { conn, frame: &frame, false_claim: None, unsent: 0 })
     }
 }
 
@@ -88,7 +88,7 @@ fn s02_and_s03_a_claim_or_a_block_that_is_not_true() {
     let mut client = Client::new();
     client.meet(A).unwrap();
     let frame = Frame::Message(Message::Have(1));
-    let lie = Observation::Sent { conn: A, frame: &frame, false_claim: Some(1) };
+    let lie = Observation::Sent { conn: A, frame: &frame, false_claim: Some(1), unsent: 0 };
     expect_breach(client.observe(&lie), "INV-S-02");
     let lie = Observation::BlockSent { piece: 1, begin: 0, good: false };
     expect_breach(client.observe(&lie), "INV-S-03");
