@@ -1,7 +1,7 @@
 //! The peers of a torrent.
 
 use super::choking::Standing;
-use super::known_peers::Source;
+use super::known_peers::{Parting, Refusal};
 use super::{Action, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
@@ -26,7 +26,7 @@ pub(super) struct Member {
     pub(super) has: Bitfield,
     /// How many of the pieces that we want they have.
     pub(super) interesting: u32,
-    /// The address that `known` counts it under: theirs, but for the port of one that connected to us.
+    /// Where it listens; as long as that is not known of one that connected to us, where it connected from.
     pub(super) endpoint: SocketAddr,
     /// The entry in the set of deadlines.
     pub(super) due: Option<Timestamp>,
@@ -65,12 +65,10 @@ impl Torrent {
         if self.phase != Phase::Running || self.check_only {
             return Err(Reason::UnknownTorrent);
         }
-        if self.known.is_banned(remote) {
-            return Err(Reason::Banned);
-        }
         if self.members.len() >= self.common.max_peers && !self.make_place() {
             return Err(Reason::Replaced);
         }
+        self.known.accept(remote).map_err(reason_of)?;
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer);
         Ok(())
@@ -116,11 +114,8 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
-        if member.peer.is_open() {
-            self.known.disconnected(now, member.endpoint);
-        } else {
-            self.known.failed(now, member.endpoint);
-        }
+        let parting = if member.peer.is_open() { Parting::Lost } else { Parting::Failed };
+        self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
         self.leave(now, conn);
         self.settle(now, out);
@@ -229,7 +224,7 @@ impl Torrent {
             peer::Action::Greeted(theirs) => self.on_greeted(now, conn, theirs, out),
             peer::Action::Have(piece) => self.on_have(now, conn, piece, out),
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
-            peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port),
+            peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
             peer::Action::Read { token, piece, begin, len } => {
                 let read = self.next_read;
                 self.next_read += 1;
@@ -263,7 +258,7 @@ impl Torrent {
             }
         }
         let Some(member) = self.members.get_mut(&conn) else { return };
-        self.known.connected(now, member.endpoint);
+        self.known.handle_connected(member.peer.remote());
         self.picker.peer_joined(&member.has);
         let allowed = match member.peer.remote().ip().to_canonical() {
             IpAddr::V4(ip) => wire::allowed_fast(ip, theirs.info_hash, self.map.lengths(), ALLOWED_FAST),
@@ -317,15 +312,15 @@ impl Torrent {
     pub(super) fn drop_if_useless(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
         let Some(member) = self.members.get(&conn) else { return };
         if self.picker.is_complete() && member.has.is_all() && member.peer.is_open() {
-            self.known.is_seed(member.endpoint);
             self.disconnect(now, conn, Reason::NothingToTrade, out);
         }
     }
 
-    fn on_listen_port(&mut self, now: Timestamp, conn: ConnId, port: u16) {
-        let Some(member) = self.members.get(&conn) else { return };
-        if !member.peer.is_outgoing() && port != 0 {
-            self.known.add(now, SocketAddr::new(member.peer.remote().ip(), port), Source::Incoming);
+    fn on_listen_port(&mut self, now: Timestamp, conn: ConnId, port: u16, out: &mut Outbox<Action>) {
+        let Some(member) = self.members.get_mut(&conn).filter(|member| !member.peer.is_outgoing()) else { return };
+        match self.known.handle_listen_port(now, member.peer.remote(), port) {
+            Ok(listens) => member.endpoint = listens,
+            Err(refusal) => self.disconnect(now, conn, reason_of(refusal), out),
         }
     }
 
@@ -395,13 +390,16 @@ impl Torrent {
 
     pub(super) fn disconnect(&mut self, now: Timestamp, conn: ConnId, reason: Reason, out: &mut Outbox<Action>) {
         let Some(member) = self.members.get(&conn) else { return };
-        match reason {
-            Reason::Ourselves => self.known.is_ourselves(member.endpoint),
-            Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Offence(_) => {
-                self.known.failed(now, member.endpoint);
+        let parting = match reason {
+            Reason::Ourselves => {
+                self.known.learn_own(member.endpoint);
+                Parting::Failed
             }
-            _ => self.known.disconnected(now, member.endpoint),
-        }
+            Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Offence(_) => Parting::Failed,
+            Reason::Duplicate | Reason::NothingToTrade => Parting::Useless,
+            _ => Parting::Lost,
+        };
+        self.known.handle_disconnected(now, member.peer.remote(), parting);
         out.push_back(Action::Disconnect { conn, reason });
         self.leave(now, conn);
     }
@@ -457,6 +455,14 @@ impl Torrent {
         }
         member.due = Some(next.at);
         self.due.insert((next.at, conn));
+    }
+}
+
+/// Why a connection ends that the known peers have no place for.
+fn reason_of(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Banned => Reason::Banned,
+        _ => Reason::Duplicate,
     }
 }
 

@@ -197,12 +197,9 @@ impl Torrent {
         for (piece, priority) in piece_priorities(&map, priority, new.first_last) {
             picker.set_priority(piece, priority);
         }
-        let mut known = KnownPeers::new(rng.fork("known peers"));
-        for peer in &new.peers {
-            known.add(now, *peer, Source::Manual);
-        }
+        let known = KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers"));
         let store = Store::new(Arc::clone(&map), expected, wanted, common.store_budget);
-        Self {
+        let mut torrent = Self {
             id,
             phase: Phase::New,
             check_only: new.check_only,
@@ -237,7 +234,9 @@ impl Torrent {
             metainfo: new.metainfo,
             map,
             common,
-        }
+        };
+        torrent.add_peers(now, new.peers, Source::Manual);
+        torrent
     }
 
     /// The hash by which the swarm knows the torrent.
@@ -317,7 +316,9 @@ impl Torrent {
         source: Source,
     ) {
         for peer in peers {
-            self.known.add(now, peer, source);
+            if let Err(refusal) = self.known.learn(now, peer, source, None) {
+                tracing::debug!(%peer, %refusal, "address not taken in");
+            }
         }
     }
 

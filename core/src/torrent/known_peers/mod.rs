@@ -64,9 +64,9 @@ pub enum Parting {
 ///
 /// ```text
 ///             next_to_dial            handle_connected
-///   ready ───────────────▶ dialling ───────────────────▶ connected
+///   ready ───────────────▶ dialling ───────────────────▶ connected ◀── accept
 ///     ▲                       │                              │
-///     │ time                  │ handle_failed                │ handle_disconnected
+///     │ time                  │     handle_disconnected      │
 ///     └──────── waiting ◀─────┴──────────────────────────────┘
 /// ```
 ///
@@ -260,8 +260,8 @@ impl KnownPeers {
         }
     }
 
-    /// The best addresses to dial now, up to `max`. Each must end in [`handle_connected`](Self::handle_connected) or
-    /// [`handle_failed`](Self::handle_failed).
+    /// The best addresses to dial now, up to `max`. Each must end in
+    /// [`handle_disconnected`](Self::handle_disconnected), whatever came of it.
     pub fn next_to_dial(&mut self, now: Timestamp, max: usize) -> Vec<SocketAddr> {
         self.handle_timeout(now);
         let mut chosen = Vec::new();
@@ -294,15 +294,6 @@ impl KnownPeers {
         }
     }
 
-    /// Notes that a dialled peer did not answer, or not as a peer of this torrent.
-    pub fn handle_failed(&mut self, now: Timestamp, addr: SocketAddr) {
-        let addr = canonical(addr);
-        if self.end_dial(addr) {
-            self.unlink(addr);
-            self.part(now, addr, Parting::Failed);
-        }
-    }
-
     /// Asks whether a connection from `remote` is welcome. If so it is counted, until
     /// [`handle_disconnected`](Self::handle_disconnected).
     pub fn accept(&mut self, remote: SocketAddr) -> Result<(), Refusal> {
@@ -322,19 +313,21 @@ impl KnownPeers {
         Ok(())
     }
 
-    /// Notes that the peer at `remote`, which connected to us, listens on `port`. An error means that this connection
-    /// should be closed.
+    /// Notes that the peer at `remote`, which connected to us, says that it listens on `port`; returns where it is
+    /// taken to listen. An error means that this connection should be closed.
     pub fn handle_listen_port(
         &mut self,
         now: Timestamp,
         remote: SocketAddr,
         port: u16,
-    ) -> Result<(), Refusal> {
+    ) -> Result<SocketAddr, Refusal> {
         let remote = canonical(remote);
         let mut listens = remote;
         listens.set_port(port);
-        if port == 0 || port == remote.port() || self.links.get(&remote) != Some(&remote) {
-            return Ok(());
+        match self.links.get(&remote) {
+            Some(peer) if *peer != remote => return Ok(*peer),
+            Some(_) if port != 0 && port != remote.port() => {}
+            _ => return Ok(remote),
         }
         if self.bans.is_banned(listens) {
             return Err(Refusal::Banned);
@@ -345,16 +338,16 @@ impl KnownPeers {
         // A full table is no reason to hang up: the peer is here, whether it can be found again or not.
         if self.learn(now, listens, Source::Incoming, None).is_ok() {
             self.set_state(listens, State::Connected);
-            self.links.insert(remote, listens);
-            self.set_state(remote, State::Waiting(now));
         }
-        Ok(())
+        self.set_state(remote, State::Waiting(now));
+        self.links.insert(remote, listens);
+        Ok(listens)
     }
 
-    /// Notes that a connection ended.
+    /// Notes that a connection ended, or a dial without one.
     pub fn handle_disconnected(&mut self, now: Timestamp, remote: SocketAddr, parting: Parting) {
-        let remote = canonical(remote);
-        if let Some(peer) = self.unlink(remote) {
+        if let Some(peer) = self.unlink(canonical(remote)) {
+            self.end_dial(peer);
             self.part(now, peer, parting);
         }
     }

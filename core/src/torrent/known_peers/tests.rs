@@ -87,7 +87,7 @@ fn our_own_address_is_never_dialled() {
     known.learn(START, nth(1), Source::Tracker, None).unwrap();
     assert_eq!(known.next_to_dial(START, 9), [nth(1)]);
     known.learn_own(nth(1));
-    known.handle_failed(START, nth(1));
+    known.handle_disconnected(START, nth(1), Parting::Failed);
     assert_eq!(known.learn(START, nth(1), Source::Tracker, None), Err(Refusal::Own));
     assert!(known.is_empty());
     known.check_invariants();
@@ -101,7 +101,7 @@ fn a_failing_stranger_gets_three_dials_an_hour_and_then_fewer() {
     while now < START + Duration::from_secs(24 * 3600) {
         for peer in known.next_to_dial(now, 9) {
             dials.push(now);
-            known.handle_failed(now, peer);
+            known.handle_disconnected(now, peer, Parting::Failed);
             // Whoever repeats the address changes nothing.
             assert_eq!(known.learn(now, nth(0), Source::Pex, Some(TELLER)), Ok(false));
         }
@@ -131,7 +131,7 @@ fn a_proven_peer_is_dialled_again_soon() {
         now = at;
         assert!(nth_failure > 10 || wait <= PROVEN_WAITS[4] * 5 / 4, "{nth_failure}: {wait:?}");
         assert_eq!(known.next_to_dial(now, 1), [nth(0)]);
-        known.handle_failed(now, nth(0));
+        known.handle_disconnected(now, nth(0), Parting::Failed);
     }
     assert!(
         known.poll_timeout().unwrap().at.since(now) >= STRANGER_WAITS[4],
@@ -159,7 +159,7 @@ fn when_the_network_is_back_proven_peers_are_too() {
     known.next_to_dial(START, 2);
     known.handle_connected(nth(0));
     known.handle_disconnected(START, nth(0), Parting::Useless);
-    known.handle_failed(START, nth(1));
+    known.handle_disconnected(START, nth(1), Parting::Failed);
     known.retry_soon(START);
     assert_eq!(known.next_to_dial(START + Duration::from_secs(5), 9), [nth(0)]);
     known.check_invariants();
@@ -170,7 +170,7 @@ fn what_the_user_adds_is_dialled_at_once() {
     let mut known = known();
     known.learn(START, nth(0), Source::Pex, None).unwrap();
     known.next_to_dial(START, 1);
-    known.handle_failed(START, nth(0));
+    known.handle_disconnected(START, nth(0), Parting::Failed);
     assert_eq!(known.next_to_dial(START, 9), []);
     known.learn(START, nth(0), Source::Manual, None).unwrap();
     assert_eq!(known.next_to_dial(START, 9), [nth(0)]);
@@ -184,7 +184,7 @@ fn one_public_address_gets_one_connection() {
     let first = known.next_to_dial(START, 9);
     assert_eq!(first.len(), 1);
     assert_eq!(known.accept(addr("45.1.2.3:3000")), Err(Refusal::AddressFull));
-    known.handle_failed(START, first[0]);
+    known.handle_disconnected(START, first[0], Parting::Failed);
     assert_eq!(known.accept(addr("45.1.2.3:3000")), Ok(()));
     assert_eq!(known.next_to_dial(START, 9), []);
     for port in 1..9 {
@@ -202,10 +202,10 @@ fn an_incoming_peer_is_known_by_where_it_listens() {
     let mut known = known();
     let (remote, listens) = (addr("127.0.0.1:50000"), addr("127.0.0.1:6881"));
     known.accept(remote).unwrap();
-    assert_eq!(known.handle_listen_port(START, remote, 6881), Ok(()));
+    assert_eq!(known.handle_listen_port(START, remote, 6881), Ok(listens));
     assert_eq!(
         known.handle_listen_port(START, remote, 6882),
-        Ok(()),
+        Ok(listens),
         "what it says later counts for nothing"
     );
     assert_eq!(known.next_to_dial(START, 9), [], "it is connected");
@@ -275,7 +275,8 @@ fn a_peer_may_name_50_and_has_9_of_them_dialled() {
     assert_eq!(known.learn(START, nth(50), Source::Pex, Some(addr("77.1.1.2:1").ip())), Ok(true));
     let dialled = known.next_to_dial(START, 30);
     assert_eq!(dialled.len(), DIALS_PER_TELLER + 1);
-    known.handle_failed(START, dialled.into_iter().find(|peer| *peer != nth(50)).unwrap());
+    let failed = dialled.into_iter().find(|peer| *peer != nth(50)).unwrap();
+    known.handle_disconnected(START, failed, Parting::Failed);
     assert_eq!(known.next_to_dial(START, 30).len(), 1);
     known.check_invariants();
 }
@@ -289,7 +290,7 @@ fn a_full_table_drops_the_worst_but_not_what_was_dialled_lately() {
     }
     assert_eq!(known.learn(START, nth(3), Source::Pex, None), Err(Refusal::Full), "it is no better");
     for peer in known.next_to_dial(START, 3) {
-        known.handle_failed(START, peer);
+        known.handle_disconnected(START, peer, Parting::Failed);
     }
     assert_eq!(known.learn(START, nth(3), Source::Manual, None), Err(Refusal::Full));
     let later = START + FORGET_AFTER;
@@ -342,15 +343,15 @@ proptest! {
             let parting = [Parting::Failed, Parting::Lost, Parting::Useless][which as usize % 3];
             match kind {
                 0..=3 => {
-                    let _ = known.learn(now, peer, source, (which % 2 == 0).then_some(TELLER));
+                    let _ = known.learn(now, peer, source, which.is_multiple_of(2).then_some(TELLER));
                 }
                 4 | 5 => dialling.extend(known.next_to_dial(now, 2)),
                 6 => if let Some(dialled) = dialling.pop() {
-                    if which % 2 == 0 {
+                    if which.is_multiple_of(2) {
                         known.handle_connected(dialled);
                         open.push(dialled);
                     } else {
-                        known.handle_failed(now, dialled);
+                        known.handle_disconnected(now, dialled, Parting::Failed);
                     }
                 },
                 7 if known.accept(peer).is_ok() => {
@@ -360,10 +361,10 @@ proptest! {
                 8 => if let Some(closed) = open.pop() {
                     known.handle_disconnected(now, closed, parting);
                 },
-                9 if which % 4 == 0 => {
+                9 if which.is_multiple_of(4) => {
                     known.ban(peer);
                 }
-                10 if which % 8 == 0 => known.learn_own(peer),
+                10 if which.is_multiple_of(8) => known.learn_own(peer),
                 11 => known.retry_soon(now),
                 _ => {}
             }
