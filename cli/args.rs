@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// A BitTorrent client.
 #[derive(Debug, Parser)]
-#[command(name = "fast-peer", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "fast-peer", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Print results and errors as JSON, one value a line
     #[arg(long, global = true)]
@@ -46,7 +46,8 @@ impl Command {
     }
 }
 
-/// The whole command line; each long flag can also be set in the environment, as `FAST_PEER_` and its name.
+/// The whole command line; each long flag can also be set in the environment, as `FAST_PEER_` and its name. A hidden
+/// flag only restates a default, which is no setting.
 pub(crate) fn command() -> clap::Command {
     with_environment(Cli::command())
 }
@@ -57,11 +58,11 @@ fn with_environment(command: clap::Command) -> clap::Command {
 
 fn from_environment(arg: clap::Arg) -> clap::Arg {
     match arg.get_long() {
-        Some(long) => {
+        Some(long) if !arg.is_hide_set() => {
             let variable = format!("FAST_PEER_{}", long.to_uppercase().replace('-', "_"));
             arg.env(variable).hide_env_values(true)
         }
-        None => arg,
+        _ => arg,
     }
 }
 

@@ -16,12 +16,12 @@ use std::path::Path;
 pub(crate) struct Args {
     /// File, bencoded text, or - for standard input
     input: OsString,
-    /// Refuse what is not canonical: unsorted or repeated keys, leading zeros, bytes behind the end (the default)
-    #[arg(long, overrides_with = "lenient")]
-    strict: bool,
-    /// Accept what is not canonical, and tell about it on standard error
+    /// Accept what is not canonical: unsorted or repeated keys, leading zeros, bytes behind the end
     #[arg(long, overrides_with = "strict")]
     lenient: bool,
+    /// Undo an earlier --lenient
+    #[arg(long, overrides_with = "lenient", hide = true)]
+    strict: bool,
 }
 
 impl Args {
@@ -52,9 +52,8 @@ impl Args {
 fn complaints(document: &Document<'_>, input_len: usize) -> impl Iterator<Item = String> {
     let quirks = document.quirks();
     let quirks = (quirks != Quirks::default()).then(|| quirks.to_string());
-    let trailing = input_len - document.end();
-    let trailing =
-        (trailing > 0).then(|| format!("{trailing} bytes behind the value at byte {}", document.end()));
+    let end = document.end();
+    let trailing = (end < input_len).then(|| format!("something follows the value at byte {end}"));
     quirks.into_iter().chain(trailing)
 }
 
@@ -129,6 +128,6 @@ mod tests {
                 .join("; ")
         };
         assert_eq!(complain(b"i5e"), "");
-        assert_eq!(complain(b"i03ejunk"), "leading zeros; 4 bytes behind the value at byte 4");
+        assert_eq!(complain(b"i03ejunk"), "leading zeros; something follows the value at byte 4");
     }
 }

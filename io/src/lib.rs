@@ -6,3 +6,5 @@ pub mod http;
 pub mod net;
 mod pool;
 mod scatter;
+#[cfg(test)]
+mod scratch;

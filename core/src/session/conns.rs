@@ -97,7 +97,8 @@ impl Session {
         let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
         let (_, own_limit) = slot.torrent.limits();
-        let allowed = own_limit.take(now, self.up.take(now, budget as u64));
+        let granted = self.up.take(now, budget as u64);
+        let allowed = own_limit.take(now, granted);
         let before = batch.len();
         self.with_torrent(now, torrent, |torrent, out| {
             torrent.poll_stream(now, conn, allowed as usize, batch, out);
@@ -105,7 +106,7 @@ impl Session {
         let written = (batch.len() - before) as u64;
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
         slot.torrent.limits().1.put_back(allowed.saturating_sub(written));
-        self.up.put_back((budget as u64).saturating_sub(written));
+        self.up.put_back(granted.saturating_sub(written));
         if written == 0 && slot.torrent.next_upload_len(conn).is_some_and(|len| len <= budget) {
             self.throttled.insert(conn);
         }

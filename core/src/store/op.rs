@@ -86,6 +86,11 @@ impl Sha1State {
         Self { digest: Sha1::new(), taken: 0 }
     }
 
+    /// How many bytes it has taken in.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Takes in `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);

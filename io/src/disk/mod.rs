@@ -1,6 +1,13 @@
 //! The disk as the driver sees it: jobs go in, answers come out, exactly one each. The store in `core` decides what is
 //! done when; a [`Disk`] executes.
 
+mod files;
+mod order;
+mod pool;
+mod sys;
+
+pub use pool::{Files, Settings};
+
 use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::store::op::{DiskError, DiskOp, DiskOutput};
 use std::path::PathBuf;
@@ -8,7 +15,7 @@ use std::task::{Context, Poll};
 
 /// Executes disk operations.
 pub trait Disk: 'static {
-    /// Says where the files of `torrent` lie; comes before its first job.
+    /// Says where the files of `torrent` lie; comes before its first job. What was said first counts.
     fn add_torrent(&mut self, torrent: TorrentId, storage: StorageSpec);
 
     /// The torrent is gone: no further jobs of it come. Those under way are still answered.

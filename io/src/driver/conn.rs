@@ -19,22 +19,15 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite as _;
 
 /// What the session says to the task of a connection.
+#[derive(Default)]
 pub(super) struct Line {
     closed: Cell<bool>,
     want_write: Cell<bool>,
-    credit: Cell<u32>,
+    /// What the session lets the connection have beyond what it has taken in.
+    credit: Cell<usize>,
+    /// Bytes that were read and that the session has not taken in.
+    in_hand: Cell<usize>,
     task: Wakeup,
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Self {
-            closed: Cell::new(false),
-            want_write: Cell::new(false),
-            credit: Cell::new(UNLIMITED),
-            task: Wakeup::default(),
-        }
-    }
 }
 
 impl Line {
@@ -50,8 +43,23 @@ impl Line {
     }
 
     pub(super) fn grant(&self, bytes: u32) {
-        self.credit.set(bytes);
+        self.credit.set(bytes as usize);
         self.task.wake();
+    }
+
+    /// How much may be read now.
+    fn room(&self) -> usize {
+        self.credit.get().saturating_sub(self.in_hand.get())
+    }
+
+    fn has_read(&self, bytes: usize) {
+        self.in_hand.set(self.in_hand.get() + bytes);
+    }
+
+    /// The session has taken in so much of what was read.
+    fn has_used(&self, bytes: usize) {
+        self.in_hand.set(self.in_hand.get() - bytes);
+        self.credit.set(self.credit.get().saturating_sub(bytes));
     }
 }
 
@@ -188,22 +196,22 @@ impl<N: Net, D: Disk> Served<N, D> {
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<Tried> {
         let Self { hub, conn, line, stream, scatter, again, .. } = self;
         let landing = &mut *hub.landing.borrow_mut();
-        let credit = line.credit.get();
         let mut read = None;
         if !*again {
-            if credit == 0 {
+            let room = line.room();
+            if room == 0 {
                 return Ok(Tried::Stuck);
             }
             hub.state().session.read_plan(*conn, landing.plan());
-            let mut slices = scatter.slices(landing, credit as usize);
+            let mut slices = scatter.slices(landing, room);
             match Pin::new(stream).poll_read_vectored(cx, &mut slices)? {
                 Poll::Pending => return Ok(Tried::Stuck),
                 Poll::Ready(0) => return Ok(Tried::Over),
-                Poll::Ready(count) => read = Some(count),
+                Poll::Ready(count) => {
+                    line.has_read(count);
+                    read = Some(count);
+                }
             }
-        }
-        if let Some(count) = read.filter(|_| credit != UNLIMITED) {
-            line.credit.set(credit - count as u32);
         }
         let standing = hub.turn(|turn| {
             let mut feed = Feed { turn, conn: *conn, line };
@@ -230,19 +238,25 @@ struct Feed<'t, 'h, N: Net, D: Disk> {
 
 impl<N: Net, D: Disk> Sink for Feed<'_, '_, N, D> {
     fn bytes(&mut self, bytes: &mut BytesMut) -> Intake {
-        let intake = self.turn.input(|session, now| session.handle_bytes(now, self.conn, bytes));
-        if self.line.closed.get() { Intake::Closed } else { intake }
+        let Self { turn, conn, line } = self;
+        let intake = turn.input(|session, now| {
+            let before = bytes.len();
+            let intake = session.handle_bytes(now, *conn, bytes);
+            line.has_used(before - bytes.len());
+            intake
+        });
+        if line.closed.get() { Intake::Closed } else { intake }
     }
 
     fn payload(&mut self, block: Bytes) -> bool {
-        let block = Payload::Content(block);
-        self.turn.input(|session, now| session.handle_payload(now, self.conn, block));
-        !self.line.closed.get()
+        let Self { turn, conn, line } = self;
+        turn.input(|session, now| {
+            line.has_used(block.len());
+            session.handle_payload(now, *conn, Payload::Content(block));
+        });
+        !line.closed.get()
     }
 }
-
-/// Read credit that is never used up.
-const UNLIMITED: u32 = u32::MAX;
 
 /// Rounds of reading and writing before other tasks have their turn.
 const ROUNDS: usize = 4;

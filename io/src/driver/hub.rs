@@ -47,6 +47,8 @@ pub(super) struct State<D> {
     pub(super) session: Session,
     pub(super) disk: D,
     conns: BTreeMap<ConnId, Rc<Line>>,
+    /// Torrents that were told to leave, as long as the session has work for their files.
+    pub(super) leaving: Vec<TorrentId>,
     pub(super) listeners: Vec<mpsc::UnboundedSender<Notice>>,
 }
 
@@ -63,7 +65,13 @@ impl<N: Net, D: Disk> Hub<N, D> {
             net,
             http,
             start: Instant::now(),
-            state: RefCell::new(State { session, disk, conns: BTreeMap::new(), listeners: vec![] }),
+            state: RefCell::new(State {
+                session,
+                disk,
+                conns: BTreeMap::new(),
+                leaving: vec![],
+                listeners: vec![],
+            }),
             landing: RefCell::new(Landing::new(Pool::new(POOL_KEEP))),
             tasks: RefCell::new(Some(JoinSet::new())),
             armed: Cell::new(None),
@@ -80,6 +88,7 @@ impl<N: Net, D: Disk> Hub<N, D> {
     pub(super) fn turn<R>(self: &Rc<Self>, inputs: impl FnOnce(&mut Turn<'_, N, D>) -> R) -> R {
         let mut turn = Turn { hub: self, state: self.state.borrow_mut(), now: self.now() };
         let result = inputs(&mut turn);
+        turn.state.let_go();
         let due = self.due(&turn.state.session);
         drop(turn);
         if due.is_some_and(|due| self.armed.get().is_none_or(|armed| due < armed)) {
@@ -146,7 +155,19 @@ impl<N: Net, D: Disk> Hub<N, D> {
     }
 }
 
-impl<D> State<D> {
+impl<D: Disk> State<D> {
+    /// Tells the disk of torrents that have left.
+    fn let_go(&mut self) {
+        let Self { session, disk, leaving, .. } = self;
+        leaving.retain(|torrent| {
+            let here = session.torrent(*torrent).is_some();
+            if !here {
+                disk.remove_torrent(*torrent);
+            }
+            here
+        });
+    }
+
     fn open(&mut self, conn: ConnId) -> Rc<Line> {
         let line = Rc::new(Line::default());
         let old = self.conns.insert(conn, Rc::clone(&line));

@@ -112,19 +112,15 @@ impl<N: Net, D: Disk> Handle<N, D> {
 
     /// Tells the session of something that the user did.
     pub fn event(&self, event: Event) {
-        let (stops, gone) = match &event {
-            Event::Stop => (true, None),
-            Event::RemoveTorrent { torrent } => (false, Some(*torrent)),
-            _ => (false, None),
-        };
-        if stops && self.hub.told_to_stop.get().is_none() {
-            self.hub.told_to_stop.set(Some(Instant::now()));
-            self.hub.end.wake();
+        match event {
+            Event::RemoveTorrent { torrent } => self.hub.state().leaving.push(torrent),
+            Event::Stop if self.hub.told_to_stop.get().is_none() => {
+                self.hub.told_to_stop.set(Some(Instant::now()));
+                self.hub.end.wake();
+            }
+            _ => {}
         }
         self.hub.event(event);
-        if let Some(torrent) = gone {
-            self.hub.state().disk.remove_torrent(torrent);
-        }
     }
 
     /// Looks at the session, which must not be used in another way meanwhile.

@@ -343,9 +343,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_kind_of_slowness_ends_in_time() {
-        let drip = vec![(Duration::from_secs(1), b"H".to_vec()); 1000];
-        let stall =
-            vec![(NOW, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab".to_vec()), (10 * LIMIT, vec![])];
+        let head = (NOW, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nab".to_vec());
+        let mut drip = vec![head.clone()];
+        drip.extend(vec![(Duration::from_secs(1), b"x".to_vec()); 900]);
+        let stall = vec![head, (10 * LIMIT, vec![])];
         for manner in [Manner::Answers(drip), Manner::Answers(stall), Manner::Open, Manner::Silent] {
             let net = Fake::default().with(addr(PUBLIC), manner);
             let began = Instant::now();

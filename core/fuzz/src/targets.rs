@@ -1,0 +1,223 @@
+//! One function a target: it takes any bytes, and panics where a promise of the core is broken.
+
+use bendy::encoding::{Encoder, Error, SingleItemEncoder};
+use bytes::{Buf as _, BytesMut};
+use fast_peer_core::bencode::{Document, Limits, Value};
+use fast_peer_core::id::InfoHash;
+use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
+use fast_peer_core::magnet::{self, Magnet};
+use fast_peer_core::metainfo::{self, Metainfo};
+use fast_peer_core::rng::Rng;
+use fast_peer_core::tracker::{
+    self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
+};
+use fast_peer_core::wire::{self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, Offence};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
+/// All targets by name; the corpus of each lies in the folder of that name in `core/fuzz/corpus`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("bencode", bencode),
+    ("ext_handshake", ext_handshake),
+    ("http_tracker", http_tracker),
+    ("magnet", magnet),
+    ("metainfo", metainfo),
+    ("path_sanitise", path_sanitise),
+    ("udp_tracker", udp_tracker),
+    ("wire_stream", wire_stream),
+];
+
+/// What is read without a quirk is what bendy writes for the same values.
+pub fn bencode(data: &[u8]) {
+    let Ok(document) = Document::parse(data, Limits::FILE) else { return };
+    assert!(document.end() <= data.len());
+    if document.quirks().is_empty() {
+        let mut encoder = Encoder::new();
+        encoder.emit_with(|to| encode(document.root(), to)).expect("canonical values can be written");
+        assert_eq!(encoder.get_output().expect("one value was written"), document.raw());
+    }
+}
+
+/// What an extended handshake says survives being written and read again, and it stays small.
+pub fn ext_handshake(data: &[u8]) {
+    let Ok(handshake) = ExtendedHandshake::parse(data) else { return };
+    assert!(handshake.client.as_ref().is_none_or(|client| client.len() <= MAX_CLIENT_LEN));
+    assert_eq!(ExtendedHandshake::parse(&handshake.encode()), Ok(handshake));
+}
+
+/// A tracker's answer stays within the limits, its URL is read alike when it is read again, and our own tracker answers
+/// anything with bencode.
+pub fn http_tracker(data: &[u8]) {
+    if let Ok(answer) = tracker::parse_announce(200, data) {
+        assert!((60..=86_400).contains(&answer.interval.as_secs()));
+        assert!(answer.peers.len() <= tracker::MAX_PEERS && answer.peers.iter().all(|peer| peer.port() != 0));
+    }
+    let torrents = [InfoHash([b'a'; 20]), InfoHash([b'b'; 20])];
+    if let Ok(counts) = tracker::parse_scrape(200, data, &torrents) {
+        assert_eq!(counts.len(), torrents.len());
+    }
+    let Ok(text) = str::from_utf8(data) else { return };
+    if let Ok(url) = TrackerUrl::parse(text) {
+        assert!(url.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+        assert_eq!(TrackerUrl::parse(url.as_str()), Ok(url));
+    }
+    let mut server = TrackerServer::new(Duration::from_secs(60), Rng::from_number(1));
+    let body = server.handle_http(Timestamp::ZERO, text, Ipv4Addr::LOCALHOST.into());
+    assert!(Document::parse(&body, Limits::FILE).is_ok_and(|document| document.quirks().is_empty()));
+}
+
+/// A link that is read can be written, and is then read alike.
+pub fn magnet(data: &[u8]) {
+    let Ok(link) = str::from_utf8(data) else { return };
+    let Ok(magnet) = Magnet::parse(link) else { return };
+    assert!(magnet.swarm_hash().is_some());
+    let written = magnet.to_string();
+    if written.len() <= magnet::MAX_BYTES {
+        assert_eq!(Magnet::parse(&written), Ok(magnet));
+    }
+}
+
+/// A torrent that is read has harmless paths and a hash for every piece, and its `info` alone makes the same torrent.
+pub fn metainfo(data: &[u8]) {
+    let Ok(torrent) = Metainfo::parse(data) else { return };
+    for file in torrent.files() {
+        file.path.iter().for_each(|component| assert_harmless(component));
+        file.symlink.iter().flatten().for_each(|component| assert_harmless(component));
+    }
+    for piece in torrent.lengths().pieces() {
+        assert_eq!(torrent.piece_hash(piece).is_some(), torrent.info_hash().is_some());
+        if let Some(root) = torrent.piece_root(piece) {
+            assert!(root.len > 0 && root.leaf_count() <= root.width);
+        }
+        let len = torrent.lengths().piece_len(piece);
+        let spans: u64 = torrent.file_map().spans(piece, 0, len).map(|span| u64::from(span.len)).sum();
+        assert_eq!(spans, u64::from(len));
+    }
+    let alone = Metainfo::from_info(torrent.info().clone()).expect("its info was read before");
+    assert_eq!(alone.swarm_hash(), torrent.swarm_hash());
+    assert_eq!(alone.files(), torrent.files());
+    assert!(Magnet::from(&torrent).swarm_hash().is_some());
+}
+
+/// A component stays one component, and cleaning it again changes nothing.
+pub fn path_sanitise(data: &[u8]) {
+    let clean = metainfo::sanitise_or_underscore(data);
+    assert_harmless(&clean);
+    assert_eq!(metainfo::sanitise_or_underscore(clean.as_bytes()), clean);
+}
+
+/// Each datagram of the input starts with its length, and with whether it names the transaction that is owed. Whatever
+/// they say, the question ends once and nothing is left of it; and our own tracker does not amplify them.
+pub fn udp_tracker(data: &[u8]) {
+    let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 6969));
+    let (mut machine, mut out) = (UdpTrackers::new(Rng::from_number(1)), Outbox::new());
+    let question = Question::Scrape(vec![InfoHash([1; 20]); 3]);
+    let ask = UdpEvent::Ask { id: AskId(1), to: vec![from], question, patience: Duration::from_secs(100) };
+    machine.handle_event(Timestamp::ZERO, ask, &mut out);
+    let mut server = TrackerServer::new(Duration::from_secs(60), Rng::from_number(1));
+    let (mut rest, mut owed, mut done) = (data, [0; 4], 0);
+    while let [len, named, after @ ..] = rest {
+        let (datagram, after) = after.split_at(usize::from(*len).min(after.len()));
+        rest = after;
+        let reply = server.handle_udp(Timestamp::ZERO, datagram, from);
+        assert!(reply.is_none_or(|reply| reply.len() <= datagram.len().max(30)));
+        for action in out.drain(..) {
+            match action {
+                UdpAction::Send { data, .. } => {
+                    owed = *data[12..].first_chunk().expect("a request has 16 bytes")
+                }
+                UdpAction::Done { .. } => done += 1,
+                UdpAction::Answered { .. } => {}
+            }
+        }
+        let mut datagram = datagram.to_vec();
+        if *named != 0
+            && let Some(transaction) = datagram.get_mut(4..8)
+        {
+            transaction.copy_from_slice(&owed);
+        }
+        machine.handle_event(Timestamp::ZERO, UdpEvent::Datagram { from, data: datagram.into() }, &mut out);
+    }
+    while let Some(due) = machine.poll_timeout() {
+        machine.handle_timeout(due.at, &mut out);
+        assert!(machine.poll_timeout().is_none_or(|next| next.at > due.at));
+    }
+    done += out.iter().filter(|action| matches!(action, UdpAction::Done { .. })).count();
+    assert!(done == 1 && !machine.knows(from));
+}
+
+/// A stream gives the same frames however it is cut, and each message is read again as it was when it is written.
+pub fn wire_stream(data: &[u8]) {
+    let [cut, pieces, stream @ ..] = data else { return };
+    let pieces = (*pieces != 0).then_some(u32::from(*pieces));
+    let whole = frames(stream, stream.len(), pieces);
+    assert_eq!(frames(stream, usize::from(*cut), pieces), whole);
+    for frame in whole.0 {
+        let mut bytes = BytesMut::new();
+        match &frame {
+            Frame::Handshake(handshake) => wire::encode_handshake(handshake, &mut bytes),
+            Frame::Message(message) => wire::encode(message, &mut bytes),
+            Frame::PieceHead { piece, begin, len } => {
+                wire::encode_piece_head(*piece, *begin, *len, &mut bytes)
+            }
+        }
+        let mut decoder = Decoder::new();
+        if !matches!(frame, Frame::Handshake(_)) {
+            let mut handshake = BytesMut::from(&b"\x13BitTorrent protocol"[..]);
+            handshake.resize(wire::HANDSHAKE_LEN, 0);
+            decoder.decode(&mut handshake).expect("this is a handshake");
+        }
+        assert_eq!(decoder.decode(&mut bytes), Ok(Some(frame)));
+        assert!(bytes.is_empty());
+    }
+}
+
+fn assert_harmless(component: &str) {
+    assert!(!matches!(component, "" | "." | ".."), "{component:?}");
+    assert!(!component.contains(['/', '\\']) && !component.chars().any(char::is_control), "{component:?}");
+    assert!(component.len() <= 255, "{component:?}");
+}
+
+fn encode(value: Value<'_>, to: SingleItemEncoder<'_>) -> Result<(), Error> {
+    match value {
+        Value::Int(int) => to.emit_int(int),
+        Value::Bytes(bytes) => to.emit_bytes(bytes),
+        Value::List(list) => {
+            to.emit_list(|to| list.iter().try_for_each(|item| to.emit_with(|to| encode(item, to))))
+        }
+        Value::Dict(dict) => to.emit_dict(|mut to| {
+            dict.iter().try_for_each(|(key, value)| to.emit_pair_with(key, |to| encode(value, to)))
+        }),
+    }
+}
+
+/// What comes out of `stream` when it arrives `cut` bytes at a time; blocks are skipped.
+fn frames(stream: &[u8], cut: usize, pieces: Option<u32>) -> (Vec<Frame>, Option<Offence>) {
+    let (mut decoder, mut buffer, mut frames, mut block) = (Decoder::new(), BytesMut::new(), Vec::new(), 0);
+    decoder.set_piece_count(pieces);
+    for part in stream.chunks(cut.max(1)) {
+        buffer.extend_from_slice(part);
+        loop {
+            let taken = buffer.len().min(block);
+            buffer.advance(taken);
+            block -= taken;
+            if block > 0 {
+                break;
+            }
+            match decoder.decode(&mut buffer) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    if let Frame::PieceHead { len, .. } = frame {
+                        block = len as usize;
+                    }
+                    frames.push(frame);
+                }
+                Err(offence) => return (frames, Some(offence)),
+            }
+        }
+    }
+    (frames, None)
+}

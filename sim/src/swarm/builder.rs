@@ -1,0 +1,208 @@
+//! Putting clients into a world, and what a user does with them.
+
+use super::checkers::{Bounds, Checkers, Facts, Observation};
+use super::client::{Client, Shared, Stats};
+use super::content::Content;
+use super::disk::{Disk, DiskModel};
+use super::links::Access;
+use super::trace::{Topic, Way};
+use super::world::{ContentId, HostId, Role, World};
+use core::net::SocketAddr;
+use fast_peer_core::bitfield::Bitfield;
+use fast_peer_core::id::TorrentId;
+use fast_peer_core::lengths::{FileIndex, FileSpan, PieceIndex};
+use fast_peer_core::pieces::Priority;
+use fast_peer_core::session::{Config, Event, NewTorrent, STOP_LIMIT, Session};
+use std::sync::Arc;
+
+/// A client to be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its link.
+    pub access: Access,
+    /// Its disk.
+    pub disk: DiskModel,
+    /// Its settings.
+    pub config: Config,
+    /// Where it is, if that matters.
+    pub addr: Option<SocketAddr>,
+}
+
+impl Setup {
+    /// Everything as usual, behind this link.
+    pub fn new(access: Access) -> Self {
+        Self { access, disk: DiskModel::default(), config: Config::default(), addr: None }
+    }
+}
+
+/// What a client has of a torrent when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// Every piece.
+    All,
+    /// No piece.
+    Nothing,
+}
+
+impl World {
+    /// Adds a client. It takes connections from the start.
+    pub fn add_client(&mut self, name: &str, setup: &Setup) -> HostId {
+        let host = match setup.addr {
+            Some(addr) => self.add_host_at(name, addr, setup.access, Role::Off),
+            None => self.add_host(name, setup.access, Role::Off),
+        };
+        let disk = Disk::new(setup.disk, self.rng.fork("disk").fork(name));
+        self.start(host, &setup.config, disk);
+        host
+    }
+
+    /// Lets a client share a torrent.
+    pub fn share(&mut self, host: HostId, content: ContentId, has: Has, peers: &[HostId]) -> TorrentId {
+        let mut new = NewTorrent::new(self.content(content).metainfo().clone());
+        new.peers = peers.iter().map(|peer| self.addr(*peer)).collect();
+        self.share_as(host, content, has, new)
+    }
+
+    /// Lets a client share a torrent the way that `new` says.
+    pub fn share_as(&mut self, host: HostId, content: ContentId, has: Has, new: NewTorrent) -> TorrentId {
+        let content = self.content(content).clone();
+        // Torrents of a session are numbered as they come; their files have to be there before it looks for them.
+        let expected = TorrentId(self.client(host).torrents.len() as u64);
+        let client = self.client_mut(host);
+        client.disk.add_torrent(expected, content.metainfo().files().len(), content.is_real());
+        if has == Has::All {
+            for piece in content.lengths().pieces() {
+                content.fill(&mut client.disk, expected, piece);
+            }
+        }
+        self.add_torrent(host, &content, new, expected);
+        self.line(host, Way::In, Topic::Command, format_args!("{expected} add"));
+        self.settle(host);
+        expected
+    }
+
+    /// Lets the user of a client do something.
+    pub fn command(&mut self, host: HostId, event: Event) {
+        self.tell(host, event);
+    }
+
+    /// Cuts a client's power: what runs there is gone at once, and of its files what was not made durable is at risk.
+    pub fn cut_power(&mut self, host: HostId) {
+        let now = self.now;
+        let Role::Client(client) = core::mem::replace(&mut self.host_mut(host).role, Role::Off) else {
+            panic!("only clients have power to lose");
+        };
+        self.reset_streams(host);
+        let old = self.host_mut(host);
+        old.life += 1;
+        let mut disk = client.disk;
+        disk.lose_power();
+        disk.be_idle(now);
+        self.line(host, Way::Within, Topic::Command, "power cut");
+        self.hosts[host.0 as usize].asleep = Some((disk, client.torrents));
+    }
+
+    /// Starts a client again after its power was cut, with the torrents that it had.
+    pub fn restart(&mut self, host: HostId, config: &Config, peers: &[HostId]) {
+        let (disk, torrents) = self.host_mut(host).asleep.take().expect("its power was cut");
+        self.start(host, config, disk);
+        let peers: Vec<SocketAddr> = peers.iter().map(|peer| self.addr(*peer)).collect();
+        for (id, shared) in torrents {
+            let content = shared.content;
+            let mut new = NewTorrent::new(content.metainfo().clone());
+            new.peers.clone_from(&peers);
+            self.add_torrent(host, &content, new, id);
+        }
+        self.settle(host);
+    }
+
+    /// Changes a client's disk.
+    pub fn set_disk(&mut self, host: HostId, model: DiskModel) {
+        self.client_mut(host).disk.model = model;
+    }
+
+    /// Turns a part of a client's file into junk.
+    pub fn damage(&mut self, host: HostId, torrent: TorrentId, file: u32, offset: u64, len: u32) {
+        let span = FileSpan { file: FileIndex(file), offset, len, pad: false };
+        self.damage_span(host, torrent, span);
+    }
+
+    /// What a client did.
+    pub fn stats(&self, host: HostId) -> &Stats {
+        &self.client(host).stats
+    }
+
+    /// The session of a client.
+    pub fn session(&self, host: HostId) -> &Session {
+        &self.client(host).session
+    }
+
+    /// How many of the pieces that a client wants are on its disk, and how many it wants.
+    pub fn progress(&self, host: HostId, torrent: TorrentId) -> (u32, u32) {
+        self.client(host).progress(torrent)
+    }
+
+    /// Whether a client says that it has all it wants of a torrent.
+    pub fn is_complete(&self, host: HostId, torrent: TorrentId) -> bool {
+        self.client(host).stats.completed.contains_key(&torrent)
+    }
+
+    fn start(&mut self, host: HostId, config: &Config, disk: Disk) {
+        let life = self.host(host).life;
+        let mut seed = [0; 32];
+        self.rng.fork_nth("session", u64::from(host.0)).fork_nth("life", life.into()).fill(&mut seed);
+        let addr = self.host(host).addr;
+        let bounds = bounds(config);
+        let session = Session::new(config.clone(), seed, self.now);
+        let client = Client::new(session, disk, Checkers::new(addr, bounds));
+        self.host_mut(host).role = Role::Client(Box::new(client));
+        if config.up_bytes_per_s.is_some() {
+            self.observe(host, &Observation::SetUpLimit { bytes_per_s: config.up_bytes_per_s });
+        }
+        self.tell(host, Event::Listening { port: addr.port() });
+    }
+
+    fn add_torrent(&mut self, host: HostId, content: &Arc<Content>, new: NewTorrent, expected: TorrentId) {
+        let now = self.now;
+        let wanted = wanted(content, &new.priorities);
+        let facts = Facts {
+            info_hash: content.metainfo().swarm_hash(),
+            lengths: content.lengths().clone(),
+        };
+        let client = self.client_mut(host);
+        client.checkers.add_torrent(&Arc::new(facts), expected, wanted.clone());
+        client.torrents.insert(expected, Shared::new(content.clone(), wanted));
+        let id = client.session.add_torrent(now, new);
+        assert_eq!(id, expected, "torrents are numbered as they come");
+    }
+}
+
+/// The pieces that a user wants who gave the files these priorities.
+fn wanted(content: &Content, priorities: &[Priority]) -> Bitfield {
+    let mut wanted = Bitfield::none(content.lengths().piece_count());
+    let files = content.metainfo().files();
+    for (file, index) in files.iter().zip(0..) {
+        let skipped = priorities.get(index as usize) == Some(&Priority::Skip);
+        if !skipped && !file.attributes.pad {
+            content.pieces_of(index..index + 1).for_each(|piece: PieceIndex| {
+                wanted.insert(piece);
+            });
+        }
+    }
+    wanted
+}
+
+/// What a client with these settings keeps to.
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        connections: config.max_connections as u32,
+        connections_per_torrent: config.max_peers as u32,
+        half_open: config.max_half_open as u32,
+        unchoked: config.upload_slots as u32,
+        burst: BURST,
+        stop_within: STOP_LIMIT,
+    }
+}
+
+/// What a limited client may send at once.
+const BURST: u64 = 256 * 1024;

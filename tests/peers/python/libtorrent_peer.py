@@ -1,0 +1,69 @@
+"""libtorrent as a process of its own: seeds what FOLDER holds of a torrent and downloads the rest, for ever.
+
+Prints `complete` once it has everything and all of it is written; what else libtorrent reports goes there too.
+"""
+
+import argparse
+
+import libtorrent as lt
+
+
+def settings(port, link):
+    """libtorrent's own settings but for what finds peers, which must be the test's tracker alone."""
+    categories = lt.alert.category_t
+    result = {
+        "alert_mask": categories.connect_notification
+        | categories.error_notification
+        | categories.peer_notification
+        | categories.status_notification
+        | categories.storage_notification
+        | categories.tracker_notification,
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_natpmp": False,
+        "enable_upnp": False,
+        "listen_interfaces": f"0.0.0.0:{port},[::]:{port}",
+    }
+    utp, tcp = link == "utp", link != "utp"
+    result |= {"enable_outgoing_utp": utp, "enable_incoming_utp": utp}
+    result |= {"enable_outgoing_tcp": tcp, "enable_incoming_tcp": tcp}
+    if link == "encrypted":
+        result |= {"in_enc_policy": lt.enc_policy.forced, "out_enc_policy": lt.enc_policy.forced}
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--link", choices=["encrypted", "tcp", "utp"], required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("source", help="a metainfo file or a magnet link")
+    parser.add_argument("peers", nargs="*", help="ADDRESS:PORT")
+    args = parser.parse_args()
+
+    session = lt.session(settings(args.port, args.link))
+    if args.source.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.source)
+    else:
+        params = lt.load_torrent_file(args.source)
+    params.save_path = args.folder
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    torrent = session.add_torrent(params)
+    for peer in args.peers:
+        address, port = peer.rsplit(":", 1)
+        torrent.connect_peer((address.strip("[]"), int(port)))
+
+    finished = False
+    while True:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            print(f"{type(alert).__name__}: {alert.message()}", flush=True)
+            if isinstance(alert, lt.torrent_finished_alert):
+                finished = True
+                torrent.flush_cache()
+            if finished and isinstance(alert, lt.cache_flushed_alert):
+                print("complete", flush=True)
+                finished = False
+
+
+main()

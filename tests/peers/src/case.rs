@@ -1,0 +1,259 @@
+//! One transfer: a seeder, leechers, and the way that the bytes take.
+
+use std::fmt::{self, Display, Write};
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::client::{Client, Job, Kind, Link, PORT, Role, Source};
+use crate::content::{Content, Payload, Torrent};
+use crate::namespace::{Family, Host, Network, in_new_network};
+use crate::process::target_folder;
+use crate::tracker::{OpenTracker, PlainTracker, Tracker};
+
+/// How leechers find the seeder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Route {
+    /// They are handed its address.
+    Direct,
+    /// By a tracker over HTTP.
+    HttpTracker,
+    /// By a tracker over UDP.
+    UdpTracker,
+}
+
+/// A transfer. All leechers must end with the seeder's payload, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Who has the payload.
+    pub seeder: Kind,
+    /// Who wants it.
+    pub leechers: Vec<Kind>,
+    /// How they find the seeder.
+    pub route: Route,
+    /// The addresses they use.
+    pub family: Family,
+    /// What they speak through.
+    pub link: Link,
+    /// What they exchange.
+    pub content: Content,
+    /// Whether the leechers know no more than a magnet link.
+    pub magnet: bool,
+}
+
+impl Case {
+    /// The plainest transfer between two clients.
+    pub fn new(seeder: Kind, leecher: Kind) -> Self {
+        Self {
+            seeder,
+            leechers: vec![leecher],
+            route: Route::HttpTracker,
+            family: Family::V4,
+            link: Link::Tcp,
+            content: Content::Single,
+            magnet: false,
+        }
+    }
+
+    /// Runs it, in a network of its own. An error holds what everyone in it logged.
+    pub fn run(&self) -> Result<()> {
+        let home = target_folder()?.join("peers/cases").join(self.to_string().replace('/', "."));
+        if home.exists() {
+            fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
+        }
+        fs::create_dir_all(&home)?;
+        in_new_network(|network| self.run_in(network, &home))?;
+        fs::remove_dir_all(&home)?;
+        Ok(())
+    }
+
+    fn run_in(&self, network: &Network, home: &Path) -> Result<()> {
+        let mut swarm = Swarm::prepare(self, network, home)?;
+        let result = swarm.run();
+        result.map_err(|error| anyhow!("{error:#}\n{}", swarm.tails()))
+    }
+}
+
+impl Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leechers: Vec<_> = self.leechers.iter().map(ToString::to_string).collect();
+        let route = match self.route {
+            Route::Direct => "direct",
+            Route::HttpTracker => "http",
+            Route::UdpTracker => "udp",
+        };
+        let family = match self.family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        let link = match self.link {
+            Link::Encrypted => "encrypted",
+            Link::Tcp => "tcp",
+            Link::Utp => "utp",
+        };
+        let content = match self.content {
+            Content::Folder => "folder",
+            Content::LargePieces => "large-pieces",
+            Content::OddPieces => "odd-pieces",
+            Content::Single => "single",
+            Content::Tiny => "tiny",
+        };
+        let source = if self.magnet { "magnet" } else { "file" };
+        write!(f, "{}-to-{}/{route}/{family}/{link}/{content}/{source}", self.seeder, leechers.join("+"))
+    }
+}
+
+struct Swarm<'a> {
+    case: &'a Case,
+    network: &'a Network,
+    home: &'a Path,
+    payload: Payload,
+    torrent: Torrent,
+    tracker: Option<Box<dyn Tracker>>,
+    clients: Vec<Box<dyn Client>>,
+}
+
+impl<'a> Swarm<'a> {
+    fn prepare(case: &'a Case, network: &'a Network, home: &'a Path) -> Result<Self> {
+        let payload = case.content.payload();
+        let (torrent, tracker): (_, Option<Box<dyn Tracker>>) = match (case.route, case.family) {
+            (Route::Direct, _) => (payload.torrent(None), None),
+            (Route::HttpTracker, Family::V6) => {
+                let torrent = payload.torrent(Some(&PlainTracker::url(network)));
+                let tracker = PlainTracker::start(network, torrent.infohash)?;
+                (torrent, Some(Box::new(tracker)))
+            }
+            (route, family) => {
+                ensure!(family == Family::V4, "no tracker here speaks UDP and IPv6");
+                let host = network.host()?;
+                let url = match route {
+                    Route::UdpTracker => OpenTracker::udp_url(&host),
+                    _ => OpenTracker::http_url(&host),
+                };
+                let torrent = payload.torrent(Some(&url));
+                let tracker = OpenTracker::start(host, home, &torrent)?;
+                (torrent, Some(Box::new(tracker)))
+            }
+        };
+        Ok(Self { case, network, home, payload, torrent, tracker, clients: Vec::new() })
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let file = self.home.join("test.torrent");
+        fs::write(&file, &self.torrent.bytes)?;
+        let file = Source::File(file);
+        let host = self.host()?;
+        let seeder = self.start(self.case.seeder, &host, Role::Seed, &file, &[])?;
+        self.wait("the seeder is ready", START, |swarm| swarm.clients[seeder].is_complete())?;
+        self.wait("the tracker knows the seeder", START, |swarm| match &mut swarm.tracker {
+            Some(tracker) => Ok(tracker.seeds()? > 0),
+            None => Ok(true),
+        })?;
+
+        let source = if self.case.magnet { Source::Magnet(self.torrent.magnet()) } else { file };
+        let direct = [host.port(self.case.family, PORT)];
+        let peers = if self.case.route == Route::Direct { &direct[..] } else { &[] };
+        let mut hosts = Vec::new();
+        for kind in &self.case.leechers {
+            let host = self.host()?;
+            self.start(*kind, &host, Role::Leech, &source, peers)?;
+            hosts.push(host);
+        }
+        let mut waiting: Vec<_> = (seeder + 1..self.clients.len()).collect();
+        self.wait("all leechers are complete", TRANSFER, |swarm| {
+            let mut still = Vec::new();
+            for &leecher in &waiting {
+                if !swarm.clients[leecher].is_complete()? {
+                    still.push(leecher);
+                }
+            }
+            waiting = still;
+            Ok(waiting.is_empty())
+        })?;
+        for (leecher, kind) in (seeder + 1..).zip(&self.case.leechers) {
+            let payload = self.payload.clone();
+            let payload = if kind.makes_empty_files() { payload } else { payload.without_empty_files() };
+            payload.compare(&folder(self.home, leecher)).with_context(|| format!("what {kind} got"))?;
+        }
+        Ok(())
+    }
+
+    fn host(&self) -> Result<Host> {
+        let host = self.network.host()?;
+        if self.case.link == Link::Utp {
+            host.forbid_tcp()?;
+        }
+        Ok(host)
+    }
+
+    fn start(
+        &mut self,
+        kind: Kind,
+        host: &Host,
+        role: Role,
+        source: &Source,
+        peers: &[std::net::SocketAddr],
+    ) -> Result<usize> {
+        let number = self.clients.len();
+        let home = self.home.join(number.to_string());
+        let folder = folder(self.home, number);
+        fs::create_dir_all(&home)?;
+        fs::create_dir_all(&folder)?;
+        if role == Role::Seed {
+            self.payload.write(&folder)?;
+        }
+        let infohash = self.torrent.hex();
+        let job = Job {
+            host,
+            home: &home,
+            folder: &folder,
+            name: self.payload.name(),
+            infohash: &infohash,
+            role,
+            source,
+            link: self.case.link,
+            peers,
+        };
+        self.clients.push(kind.start(&job)?);
+        Ok(number)
+    }
+
+    fn wait(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
+        let end = Instant::now() + limit;
+        while !done(self).with_context(|| format!("before {what}"))? {
+            ensure!(Instant::now() < end, "after {} s it is still not true that {what}", limit.as_secs());
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn tails(&self) -> String {
+        let mut text = String::new();
+        for client in &self.clients {
+            text += &client.process().tail();
+        }
+        if let Some(tracker) = &self.tracker {
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "{}", tracker.tail());
+        }
+        text
+    }
+}
+
+fn folder(home: &Path, client: usize) -> std::path::PathBuf {
+    home.join(format!("{client}-payload"))
+}
+
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take until it serves a payload that it finds on the disk.
+const START: Duration = Duration::from_secs(30);
+/// How long the leechers may take. Transmission 3.00 decides every 10 s whom it is interested in.
+const TRANSFER: Duration = Duration::from_secs(90);

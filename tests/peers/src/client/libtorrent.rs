@@ -1,0 +1,38 @@
+use anyhow::{Context, Result, ensure};
+
+use super::{Client, Job, Link, PORT};
+use crate::process::{Process, target_folder};
+
+/// Runs `python/libtorrent_peer.py`.
+pub(super) struct Libtorrent(Process);
+
+impl Libtorrent {
+    pub(super) fn start(job: &Job<'_>) -> Result<Self> {
+        let python = target_folder()?.join("peers/venv/bin/python");
+        ensure!(python.exists(), "{} is missing: run tests/peers/install", python.display());
+        let link = match job.link {
+            Link::Encrypted => "encrypted",
+            Link::Tcp => "tcp",
+            Link::Utp => "utp",
+        };
+        let process = Process::start(job.host, job.home, &python, |command| {
+            command.arg(SCRIPT).args(["--link", link, "--port", &PORT.to_string()]);
+            command.arg("--folder").arg(job.folder).arg(job.source.argument());
+            command.args(job.peers.iter().map(ToString::to_string));
+        })?;
+        Ok(Self(process))
+    }
+}
+
+impl Client for Libtorrent {
+    fn is_complete(&mut self) -> Result<bool> {
+        self.0.expect_running().context("libtorrent")?;
+        Ok(self.0.output().lines().any(|line| line == "complete"))
+    }
+
+    fn process(&self) -> &Process {
+        &self.0
+    }
+}
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/libtorrent_peer.py");

@@ -1,0 +1,181 @@
+//! A network per case: a switch with hosts on it, apart from the machine's own network and from all other cases.
+//!
+//! Every host is a Linux network namespace of its own, with one IPv4 and one IPv6 address, so clients need no
+//! options about addresses and see each other as they would on a real local network. The namespaces have no names:
+//! the kernel removes them with the last process and descriptor in them, however the tests end.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{self, Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+/// The version of the Internet Protocol that a case uses between hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Runs `case` on a thread that has been put on the switch of a new network.
+pub fn in_new_network<T: Send>(case: impl FnOnce(&Network) -> Result<T> + Send) -> Result<T> {
+    let run = || {
+        let network = Network::new().context("no network for the test: this needs root and iproute2")?;
+        case(&network)
+    };
+    thread::scope(|scope| match scope.spawn(run).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// A switch, on which the test itself sits. Belongs to one thread.
+#[derive(Debug)]
+pub struct Network {
+    namespace: File,
+    hosts: Cell<u8>,
+}
+
+impl Network {
+    /// The test's own address on this network.
+    pub fn address(&self, family: Family) -> IpAddr {
+        address(SWITCH, family)
+    }
+
+    /// A new host on the switch.
+    pub fn host(&self) -> Result<Host> {
+        let number = self.hosts.get() + 1;
+        self.hosts.set(number);
+        let namespace = new_namespace()?;
+        let prepared = fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
+        enter(&self.namespace)?;
+        prepared.context("cannot turn off the wait for duplicate addresses")?;
+
+        let path = format!("/proc/{}/fd/{}", process::id(), namespace.as_raw_fd());
+        ip(
+            &[],
+            &format!(
+                "link add name port{number} type veth peer name eth0 netns {path}\n\
+             link set port{number} master switch up\n"
+            ),
+        )?;
+        let host = Host { namespace, switch: self.namespace.try_clone()?, number };
+        let (v4, v6) = (host.address(Family::V4), host.address(Family::V6));
+        let (gateway4, gateway6) = (self.address(Family::V4), self.address(Family::V6));
+        host.within(|| {
+            ip(
+                &[],
+                &format!(
+                    "link set lo up\n\
+                 addr add {v4}/24 dev eth0\n\
+                 addr add {v6}/64 dev eth0 nodad\n\
+                 link set eth0 up\n\
+                 route add default via {gateway4}\n\
+                 route add default via {gateway6}\n"
+                ),
+            )
+        })??;
+        Ok(host)
+    }
+
+    fn new() -> Result<Self> {
+        let namespace = new_namespace()?;
+        let (v4, v6) = (address(SWITCH, Family::V4), address(SWITCH, Family::V6));
+        ip(
+            &[],
+            &format!(
+                "link set lo up\n\
+             link add name switch type bridge mcast_snooping 0\n\
+             addr add {v4}/24 dev switch\n\
+             addr add {v6}/64 dev switch nodad\n\
+             link set switch up\n"
+            ),
+        )?;
+        Ok(Self { namespace, hosts: Cell::new(SWITCH) })
+    }
+}
+
+/// A machine on a [`Network`].
+#[derive(Debug)]
+pub struct Host {
+    namespace: File,
+    switch: File,
+    number: u8,
+}
+
+impl Host {
+    /// Its address.
+    pub fn address(&self, family: Family) -> IpAddr {
+        address(self.number, family)
+    }
+
+    /// One of its ports.
+    pub fn port(&self, family: Family, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(family), port)
+    }
+
+    /// Refuses it every TCP connection, except to the test itself.
+    pub fn forbid_tcp(&self) -> Result<()> {
+        for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+            let switch = address(SWITCH, family);
+            let rules = format!(
+                "rule add to {switch} lookup main pref 10\n\
+                 rule add ipproto tcp prohibit pref 20\n"
+            );
+            self.within(|| ip(&[option], &rules))??;
+        }
+        Ok(())
+    }
+
+    /// Does `work` on this host: what it starts, and the sockets it opens, stay here.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        enter(&self.namespace)?;
+        let result = work();
+        enter(&self.switch)?;
+        Ok(result)
+    }
+}
+
+/// Moves this thread into a new namespace.
+fn new_namespace() -> Result<File> {
+    // SAFETY: NEWNET leaves the table of file descriptors alone; only this thread's view of the network changes.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+    File::open("/proc/thread-self/ns/net").context("/proc/thread-self/ns/net")
+}
+
+fn enter(namespace: &File) -> Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("cannot enter a network namespace")
+}
+
+/// Feeds commands, one a line, to `ip`.
+fn ip(options: &[&str], commands: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(options)
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run ip: run tests/peers/install")?;
+    child.stdin.take().ok_or_else(|| anyhow!("ip has no standard input"))?.write_all(commands.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "ip: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn address(number: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 77, 0, number).into(),
+        Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()).into(),
+    }
+}
+
+/// The number of the switch's own address; hosts count on from it.
+const SWITCH: u8 = 1;

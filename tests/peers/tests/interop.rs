@@ -1,0 +1,80 @@
+//! fast-peer with every client that others wrote: as the one that downloads and as the one that seeds.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use peers::case::{Case, Route};
+use peers::client::{Kind, Link};
+use peers::content::Content;
+use peers::namespace::Family;
+use peers::runner;
+
+fn main() -> ExitCode {
+    runner::run(cases(), every_value_was_run)
+}
+
+/// One content over all routes and kinds of link, and all contents over one route: for each client and both roles.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for other in Kind::OTHERS {
+        for pair in [Case::new(other, Kind::FastPeer), Case::new(Kind::FastPeer, other)] {
+            for content in Content::ALL {
+                cases.push(Case { content, ..pair.clone() });
+            }
+            cases.push(Case { route: Route::UdpTracker, ..pair.clone() });
+            cases.push(Case { family: Family::V6, ..pair.clone() });
+            cases.push(Case { magnet: true, ..pair.clone() });
+            if pair.leechers[0].takes_peers() {
+                cases.push(Case { route: Route::Direct, ..pair.clone() });
+                cases.push(Case { route: Route::Direct, family: Family::V6, ..pair.clone() });
+            }
+            if other.speaks(Link::Encrypted) {
+                cases.push(Case { link: Link::Encrypted, ..pair.clone() });
+            }
+            if other.speaks(Link::Utp) {
+                cases.push(Case { link: Link::Utp, route: Route::UdpTracker, ..pair });
+            }
+        }
+    }
+    cases.push(Case { leechers: Kind::OTHERS.to_vec(), ..Case::new(Kind::FastPeer, Kind::FastPeer) });
+    let everyone = [&Kind::OTHERS[..], &[Kind::FastPeer]].concat();
+    cases.push(Case { leechers: everyone, ..Case::new(Kind::Libtorrent, Kind::FastPeer) });
+    cases
+}
+
+/// Asks for each value by itself, so that a mistake in the table above can't leave one out.
+fn every_value_was_run(passed: &[Case]) -> Result<()> {
+    for other in Kind::OTHERS {
+        for (seeder, leecher) in [(other, Kind::FastPeer), (Kind::FastPeer, other)] {
+            let ran = |what: &str, matches: &dyn Fn(&Case) -> bool| {
+                let mut pairs =
+                    passed.iter().filter(|case| case.seeder == seeder && case.leechers == [leecher]);
+                ensure!(pairs.any(matches), "{seeder} to {leecher}: {what} did not pass");
+                Ok(())
+            };
+            for content in Content::ALL {
+                ran(&format!("{content:?}"), &|case| case.content == content)?;
+            }
+            ran("tracker over HTTP", &|case| case.route == Route::HttpTracker)?;
+            ran("tracker over UDP", &|case| case.route == Route::UdpTracker)?;
+            ran("IPv4", &|case| case.family == Family::V4)?;
+            ran("IPv6", &|case| case.family == Family::V6)?;
+            ran("magnet link", &|case| case.magnet)?;
+            ran("metainfo file", &|case| !case.magnet)?;
+            if !matches!(leecher, Kind::Aria2 | Kind::Transmission) {
+                ran("direct", &|case| case.route == Route::Direct)?;
+            }
+            if other != Kind::Rqbit {
+                ran("encryption", &|case| case.link == Link::Encrypted)?;
+            }
+            if other != Kind::Aria2 {
+                ran("uTP", &|case| case.link == Link::Utp)?;
+            }
+        }
+    }
+    for seeder in [Kind::FastPeer, Kind::Libtorrent] {
+        let swarm = |case: &&Case| case.seeder == seeder && case.leechers.len() >= Kind::OTHERS.len();
+        ensure!(passed.iter().any(|case| swarm(&case)), "no swarm with {seeder} as its seeder passed");
+    }
+    Ok(())
+}
