@@ -1,5 +1,4 @@
-use std::env;
-use std::path::PathBuf;
+use std::{env, fs};
 
 use anyhow::{Result, ensure};
 
@@ -15,7 +14,7 @@ pub(super) struct FastPeer {
 impl FastPeer {
     pub(super) fn start(job: &Job<'_>) -> Result<Self> {
         let program = match env::var_os("FAST_PEER") {
-            Some(path) => PathBuf::from(path),
+            Some(path) => fs::canonicalize(path)?,
             None => profile_folder()?.join("fast-peer"),
         };
         ensure!(program.is_file(), "{} is missing: run cargo build first", program.display());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{PORT, Tracker};
 use crate::bencode::Value;
@@ -121,7 +121,7 @@ impl Swarm {
         let (_, query) = target.split_once('?').context("no query")?;
         let arguments: BTreeMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
         let argument = |name: &'static str| arguments.get(name).copied().context(name);
-        anyhow::ensure!(unescape(argument("info_hash")?) == infohash, "unknown torrent");
+        ensure!(unescape(argument("info_hash")?) == infohash, "unknown torrent");
         let asker = SocketAddr::new(asker, argument("port")?.parse()?);
         let left = argument("left")?.parse()?;
         if arguments.get("event") == Some(&"stopped") {
@@ -133,14 +133,11 @@ impl Swarm {
         // BEP 7: compact IPv6 peers are 18 bytes each.
         let (mut peers, mut peers6) = (Vec::new(), Vec::new());
         for other in self.peers.keys().filter(|other| **other != asker) {
+            let port = other.port().to_be_bytes();
             match other.ip() {
-                IpAddr::V4(address) => {
-                    peers.extend(address.octets().iter().chain(&other.port().to_be_bytes()))
-                }
-                IpAddr::V6(address) => {
-                    peers6.extend(address.octets().iter().chain(&other.port().to_be_bytes()))
-                }
-            }
+                IpAddr::V4(address) => peers.extend(address.octets().iter().chain(&port)),
+                IpAddr::V6(address) => peers6.extend(address.octets().iter().chain(&port)),
+            };
         }
         Ok(Value::dictionary([
             ("interval", Value::Integer(INTERVAL_S)),
