@@ -8,6 +8,8 @@ mod conn;
 mod datagrams;
 mod hub;
 mod listen;
+#[cfg(test)]
+mod tests;
 mod wakeup;
 
 pub use crate::scatter::Counters;

@@ -92,3 +92,60 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 
 const MAX_CONNECTIONS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::{serve_http, serve_udp};
+    use crate::http::{Author, Client, Fetch, Tls};
+    use crate::net::{Net as _, Real, RecvMeta, Udp as _};
+    use std::future::poll_fn;
+    use std::io::IoSliceMut;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::task::{LocalSet, spawn_local};
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[tokio::test]
+    async fn every_request_is_answered_without_the_time_of_day() {
+        LocalSet::new()
+            .run_until(async {
+                let listener = Real.listen(ANY).await.unwrap();
+                let addr = crate::net::Listener::local_addr(&listener).unwrap();
+                spawn_local(serve_http(listener, |path, _| (if path == "/" { 404 } else { 200 }, path.into())));
+
+                let client = Client::new(Real, Tls::from_env().unwrap());
+                let url = format!("http://{addr}/announce?info_hash=%FF");
+                let fetch = Fetch { url: &url, author: Author::Torrent, max_body: 100 };
+                let answer = client.get(fetch).await.unwrap();
+                assert_eq!((answer.status, &answer.body[..]), (200, &b"/announce?info_hash=%FF"[..]));
+
+                let mut stream = TcpStream::connect(addr).await.unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+                let mut heard = String::new();
+                stream.read_to_string(&mut heard).await.unwrap();
+                assert_eq!(heard, "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 1\r\n\r\n/");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn datagrams_are_answered_one_by_one() {
+        LocalSet::new()
+            .run_until(async {
+                let server = Real.udp(ANY).await.unwrap();
+                let to = server.local_addr().unwrap();
+                spawn_local(serve_udp(server, |datagram, _| datagram.strip_prefix(b"say ").map(<[u8]>::to_vec)));
+                let mut socket = Real.udp(ANY).await.unwrap();
+                for datagram in [b"nothing".as_slice(), b"", b"say this"] {
+                    poll_fn(|cx| socket.poll_send(cx, to, datagram)).await.unwrap();
+                }
+                let (mut buffer, mut meta) = ([0; 100], [RecvMeta::UNUSED]);
+                let mut bufs = [IoSliceMut::new(&mut buffer)];
+                poll_fn(|cx| socket.poll_recv(cx, &mut bufs, &mut meta)).await.unwrap();
+                assert_eq!((meta[0].from, &buffer[..meta[0].len]), (to, &b"this"[..]));
+            })
+            .await;
+    }
+}

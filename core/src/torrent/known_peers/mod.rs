@@ -539,12 +539,17 @@ impl KnownPeers {
                     known.failures = 1;
                 }
                 let nth = usize::from(known.failures - 1);
-                let waits = if known.proven { PROVEN_WAITS } else { STRANGER_WAITS };
+                let named = known.sources.has(Source::Manual) || is_local(addr.ip());
+                let waits = match known.proven {
+                    _ if named => NAMED_WAITS,
+                    true => PROVEN_WAITS,
+                    false => STRANGER_WAITS,
+                };
                 waits[nth.min(waits.len() - 1)]
             }
             Parting::Lost => {
                 known.failures = 0;
-                PROVEN_WAITS[0]
+                if known.sources.has(Source::Manual) || is_local(addr.ip()) { NAMED_WAITS[0] } else { PROVEN_WAITS[0] }
             }
             Parting::Useless => {
                 known.failures = 0;
@@ -665,6 +670,15 @@ pub const PROVEN_WAITS: [Duration; 5] = [
     Duration::from_secs(20),
     Duration::from_secs(40),
     Duration::from_secs(60),
+];
+
+/// The same for one that the user named, or that is near: nobody else can aim us at it.
+pub const NAMED_WAITS: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
 ];
 
 /// After how many failures in a row it counts as a stranger again.

@@ -1,0 +1,194 @@
+//! Whole sessions over loopback and a real disk.
+
+use super::{Driver, Ended, Handle};
+use crate::disk::{FileSpec, Files, StorageSpec};
+use crate::http::Tls;
+use crate::net::Real;
+use crate::scratch::Scratch;
+use fast_peer_core::id::TorrentId;
+use fast_peer_core::machine::Timestamp;
+use fast_peer_core::metainfo::Metainfo;
+use fast_peer_core::metainfo::create::{Content, Create};
+use fast_peer_core::session::{Config, Event, NewTorrent, Notice, Session};
+use fast_peer_core::store::op::Sha1State;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::timeout;
+
+const PIECE_LEN: u32 = 1 << 17;
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Client {
+    handle: Handle<Real, Files>,
+    notices: UnboundedReceiver<Notice>,
+    running: JoinHandle<Ended>,
+    addr: SocketAddr,
+}
+
+impl Client {
+    async fn start(seed: u8) -> Self {
+        let session = Session::new(Config::default(), [seed; 32], Timestamp::ZERO);
+        let driver = Driver::new(Real, Files::new().unwrap(), Tls::from_env().unwrap(), session);
+        let port = driver.listen(&[LOCAL], 0..=0).await.unwrap();
+        let handle = driver.handle();
+        let notices = handle.notices();
+        Self { handle, notices, running: spawn_local(driver.run()), addr: SocketAddr::new(LOCAL, port) }
+    }
+
+    fn add(&self, torrent: &Arc<Metainfo>, root: &Scratch, peers: Vec<SocketAddr>) -> TorrentId {
+        let files = torrent.files().iter().map(|file| FileSpec {
+            path: file.path.iter().collect(),
+            len: file.len,
+            pad: file.attributes.pad,
+            wanted: true,
+        });
+        let storage = StorageSpec::new(root.path().to_owned(), torrent.name(), files.collect());
+        self.handle.add_torrent(NewTorrent { peers, ..NewTorrent::new(Arc::clone(torrent)) }, storage)
+    }
+
+    async fn hears(&mut self, expected: Notice) {
+        let heard = async { while self.notices.recv().await.expect("it runs") != expected {} };
+        timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("no notice: {expected}"));
+    }
+
+    async fn stop(self) {
+        self.handle.event(Event::Stop);
+        assert_eq!(timeout(LIMIT, self.running).await.unwrap().unwrap(), Ended::Clean);
+    }
+}
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// A torrent of three files in a folder, and its content.
+fn torrent() -> (Arc<Metainfo>, Vec<(String, Vec<u8>)>) {
+    let all = content(3_000_000);
+    let files = [("a", &all[..1_700_001]), ("b", &all[1_700_001..1_700_003]), ("c", &all[1_700_003..])];
+    let hash = |piece: &[u8]| {
+        let mut state = Sha1State::new();
+        state.update(piece);
+        state.finish()
+    };
+    let create = Create {
+        name: "name".into(),
+        content: Content::Folder(
+            files.iter().map(|(name, data)| (vec![(*name).into()], data.len() as u64)).collect(),
+        ),
+        piece_len: PIECE_LEN,
+        piece_hashes: all.chunks(PIECE_LEN as usize).flat_map(hash).collect(),
+        trackers: vec![],
+        web_seeds: vec![],
+        comment: None,
+        created_by: None,
+        creation_date: None,
+        private: false,
+        source: None,
+    };
+    let torrent = Metainfo::parse(&create.encode().unwrap()).unwrap();
+    let files = files.iter().map(|(name, data)| (format!("name/{name}"), data.to_vec())).collect();
+    (Arc::new(torrent), files)
+}
+
+#[tokio::test]
+async fn a_torrent_goes_from_one_session_to_another() {
+    LocalSet::new()
+        .run_until(async {
+            let (torrent, files) = torrent();
+            let (full, empty) = (Scratch::new(), Scratch::new());
+            files.iter().for_each(|(path, data)| full.write(path, data));
+
+            let mut seeder = Client::start(1).await;
+            let id = seeder.add(&torrent, &full, vec![]);
+            seeder.hears(Notice::Seeding { torrent: id }).await;
+            let mut leecher = Client::start(2).await;
+            let id = leecher.add(&torrent, &empty, vec![seeder.addr]);
+            leecher.hears(Notice::Completed { torrent: id }).await;
+
+            for (path, data) in &files {
+                assert!(empty.read(path) == *data, "{path}");
+            }
+            let counters = leecher.handle.counters();
+            assert_eq!(counters.payload_bytes, 3_000_000);
+            assert!(counters.copied_payload_bytes * 50 <= counters.payload_bytes, "{counters:?}");
+            leecher.stop().await;
+            seeder.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_removed_torrent_is_its_files() {
+    LocalSet::new()
+        .run_until(async {
+            let (torrent, files) = torrent();
+            let full = Scratch::new();
+            files.iter().for_each(|(path, data)| full.write(path, data));
+            let mut client = Client::start(1).await;
+            let id = client.add(&torrent, &full, vec![]);
+            client.hears(Notice::Seeding { torrent: id }).await;
+            client.handle.event(Event::RemoveTorrent { torrent: id });
+            let gone = async {
+                while client.handle.with_session(|session| session.torrent(id).is_some()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(LIMIT, gone).await.unwrap();
+            assert!(client.handle.hub.state().leaving.is_empty());
+            assert!(full.read("name/c") == files[2].1);
+            client.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn strangers_are_turned_away() {
+    LocalSet::new()
+        .run_until(async {
+            let client = Client::start(1).await;
+            let mut stranger = TcpStream::connect(client.addr).await.unwrap();
+            stranger.write_all(&[b"\x13BitTorrent protocol".as_slice(), &[0; 48]].concat()).await.unwrap();
+            let heard = timeout(LIMIT, stranger.read(&mut [0; 100])).await.unwrap();
+            assert!(matches!(heard, Ok(0) | Err(_)), "{heard:?}");
+            client.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_port_is_one_that_is_free_for_all() {
+    LocalSet::new()
+        .run_until(async {
+            let taken = tokio::net::UdpSocket::bind((LOCAL, 0)).await.unwrap();
+            let port = taken.local_addr().unwrap().port();
+            let session = Session::new(Config::default(), [1; 32], Timestamp::ZERO);
+            let driver = Driver::new(Real, Files::new().unwrap(), Tls::from_env().unwrap(), session);
+            let both = [LOCAL, IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            let error = driver.listen(&both, port..=port).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+            let next = driver.listen(&both, port..=port.saturating_add(50)).await.unwrap();
+            assert!(next > port);
+            assert!(TcpStream::connect((LOCAL, next)).await.is_ok());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn dropping_a_driver_ends_its_tasks() {
+    LocalSet::new()
+        .run_until(async {
+            let client = Client::start(1).await;
+            client.running.abort();
+            assert!(client.running.await.unwrap_err().is_cancelled());
+            // The listener goes with its task, which ends when the tasks of this thread next have their turn.
+            let refused = async { while TcpStream::connect(client.addr).await.is_ok() {} };
+            timeout(LIMIT, refused).await.unwrap();
+        })
+        .await;
+}
