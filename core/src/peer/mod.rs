@@ -507,6 +507,10 @@ impl Machine for Peer {
                 self.read_next(out);
             }
             Event::Refuse(block) => self.refuse(block),
+            // A choke may have been decided on since the request was read.
+            Event::Serve(block) if self.we_choke && !self.allowed_to_them.contains(&block.piece()) => {
+                self.refuse(block);
+            }
             Event::Serve(block) => {
                 self.uploads.push(block);
                 self.read_next(out);

@@ -369,8 +369,12 @@ impl Torrent {
             self.rechoke_if_due(now);
             if self.haves_due.is_some_and(|at| at <= now) {
                 self.haves_due = None;
-                let behind = self.members.values().filter(|member| member.peer.wants_write(&self.completed));
-                self.pending.touched.extend(behind.map(|member| member.peer.conn()));
+                for member in self.members.values_mut() {
+                    if !member.wants_write && member.peer.wants_write(&self.completed) {
+                        member.wants_write = true;
+                        out.push_back(Action::WantWrite { conn: member.peer.conn() });
+                    }
+                }
             }
         }
         self.settle(now, out);
