@@ -127,7 +127,7 @@ pub fn udp_tracker(data: &[u8]) {
         for action in out.drain(..) {
             match action {
                 UdpAction::Send { data, .. } => {
-                    owed = *data[12..].first_chunk().expect("a request has 16 bytes")
+                    owed = *data[12..].first_chunk().expect("a request has 16 bytes");
                 }
                 UdpAction::Done { .. } => done += 1,
                 UdpAction::Answered { .. } => {}
@@ -161,7 +161,7 @@ pub fn wire_stream(data: &[u8]) {
             Frame::Handshake(handshake) => wire::encode_handshake(handshake, &mut bytes),
             Frame::Message(message) => wire::encode(message, &mut bytes),
             Frame::PieceHead { piece, begin, len } => {
-                wire::encode_piece_head(*piece, *begin, *len, &mut bytes)
+                wire::encode_piece_head(*piece, *begin, *len, &mut bytes);
             }
         }
         let mut decoder = Decoder::new();

@@ -103,6 +103,10 @@ impl TrackerUrl {
             text.push('/');
         }
         escape_unprintable(path, &mut text);
+        // Escapes are longer than what they stand for.
+        if text.len() > MAX_URL_LEN {
+            return Err(UrlError::TooLong);
+        }
         let url = Self { text, scheme, host, port, path: path_start };
         url.check_query()?;
         url.check_loopback()?;
@@ -354,10 +358,9 @@ mod tests {
         ] {
             assert_eq!(TrackerUrl::parse(text), Err(error), "{text}");
         }
-        assert_eq!(
-            TrackerUrl::parse(&format!("http://t.example/{}", "a".repeat(2048))),
-            Err(UrlError::TooLong)
-        );
+        for part in ["a".repeat(2048), "é".repeat(400)] {
+            assert_eq!(TrackerUrl::parse(&format!("http://t.example/{part}")), Err(UrlError::TooLong));
+        }
         parse("http://127.0.0.1:6969/announce");
         parse("udp://127.0.0.1:6969");
     }
