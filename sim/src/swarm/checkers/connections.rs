@@ -13,6 +13,7 @@ pub(super) struct Connections {
     open: BTreeMap<ConnId, Connection>,
     half_open: u32,
     torrents: usize,
+    own_dials: u32,
     banned: BTreeSet<SocketAddr>,
 }
 
@@ -25,7 +26,7 @@ struct Connection {
 
 impl Connections {
     pub(super) fn new(own: SocketAddr, bounds: Bounds) -> Self {
-        Self { own, bounds, open: BTreeMap::new(), half_open: 0, torrents: 0, banned: BTreeSet::new() }
+        Self { own, bounds, open: BTreeMap::new(), half_open: 0, torrents: 0, own_dials: 0, banned: BTreeSet::new() }
     }
 
     pub(super) fn add_torrent(&mut self) {
@@ -39,7 +40,9 @@ impl Connections {
                 self.check_counts()?;
             }
             Observation::Dialled { conn, remote, honest } => {
-                hold(remote != self.own, "INV-S-15", || "it dials itself".into())?;
+                // That an address is its own, a client only learns by dialling it.
+                self.own_dials += u32::from(remote == self.own);
+                hold(self.own_dials as usize <= self.torrents, "INV-S-15", || "it dials itself again".into())?;
                 hold(is_routable(remote), "INV-S-15", || format!("it dials {remote}"))?;
                 hold(!self.banned.contains(&remote), "INV-S-15", || format!("it dials {remote}, once banned"))?;
                 // A connection is about one torrent, so there may be one for each.
@@ -116,9 +119,17 @@ mod tests {
 
     #[test]
     fn s15_addresses_that_nobody_dials() {
-        for remote in [own(), ([11, 0, 0, 2], 0).into(), ([224, 0, 0, 1], 6881).into(), ([0; 4], 6881).into()] {
+        for remote in [([11, 0, 0, 2], 0).into(), ([224, 0, 0, 1], 6881).into(), ([0; 4], 6881).into()] {
             expect_breach(dial(&mut fresh(), 1, remote), "INV-S-15");
         }
+    }
+
+    #[test]
+    fn s15_its_own_address_once_more() {
+        let mut connections = fresh();
+        dial(&mut connections, 1, own()).unwrap();
+        connections.observe(&Observation::Gone { conn: ConnId(1) }).unwrap();
+        expect_breach(dial(&mut connections, 2, own()), "INV-S-15");
     }
 
     #[test]
