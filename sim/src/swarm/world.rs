@@ -244,17 +244,16 @@ impl World {
 
     /// Lets things happen until `done` holds; returns whether it did by `limit`.
     pub fn run_to(&mut self, limit: Timestamp, mut done: impl FnMut(&Self) -> bool) -> bool {
-        loop {
-            // Few conditions become true more often than this, and some take long to look at.
-            for _ in 0..LOOK_EVERY {
+        while !done(self) {
+            let (steps, now) = (self.steps, self.now);
+            // Conditions can take long to look at, and few change so fast.
+            while self.steps < steps + LOOK_STEPS && self.now < now + LOOK_TIME {
                 if self.queue.next_at().is_none_or(|at| at > limit) || !self.step() {
                     return self.violation.is_none() && done(self);
                 }
             }
-            if done(self) {
-                return true;
-            }
         }
+        true
     }
 
     /// Lets the next thing happen. `false` if there is none, or a rule was broken.
@@ -394,5 +393,6 @@ const FIRST_PORT: u16 = 20_000;
 /// How many things happen between two looks into a client's books.
 const AUDIT_EVERY: u64 = 1_000;
 
-/// How many things happen between two looks at a condition.
-const LOOK_EVERY: u32 = 64;
+/// How many things happen at most between two looks at a condition, and how much time passes.
+const LOOK_STEPS: u64 = 64;
+const LOOK_TIME: Duration = Duration::from_millis(10);

@@ -28,18 +28,6 @@ fn crowd(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let (pieces, leechers) = (256, 50);
     let swarm = Swarm::new(world, Plan::large(1 << 20, pieces << 20), leechers, access);
     let limit = fluid_limit(pieces << 20, leechers as u64, &access);
-    let (mut last_seed, mut last_all)=(0,0);
-    for i in 0..28 {
-        world.run_for(secs(10));
-        let seed=world.stats(swarm.seeder.0).served; let all:u64=swarm.leechers.iter().map(|(h,_)|world.stats(*h).received).sum();
-        let st:Vec<u32>=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().stored().ones()).collect();
-        let union={let t:Vec<_>=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().stored()).collect(); world.content(swarm.content).lengths().pieces().filter(|p|t.iter().any(|s|s.has(*p))).count()};
-        let peers:Vec<_>=swarm.leechers.iter().map(|(h,t)|world.session(*h).status(*t).unwrap().peers).collect();
-        let unch:usize=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().peers().filter(|(p,_)|!p.we_choke()).count()).sum();
-        let out:usize=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().peers().map(|(p,_)|p.outstanding()).sum::<usize>()).sum();
-        println!("{}s seed {}% all {}% union {union} min {} max {} peers {}..{} unchoked {unch} out {out} seedpeers {}", (i+1)*10, (seed-last_seed)/200_000, (all-last_all)/200_000/51, st.iter().min().unwrap(), st.iter().max().unwrap(), peers.iter().min().unwrap(), peers.iter().max().unwrap(), world.session(swarm.seeder.0).torrent(swarm.seeder.1).unwrap().peers().filter(|(p,_)|!p.we_choke()).count());
-        last_seed=seed; last_all=all;
-    }
     let took = complete(world, &swarm.leechers, 3 * limit)?.since(Timestamp::ZERO);
     let ratio = took.as_millis() * 1000 / limit.as_millis();
     notes.add(format!("the last was complete after {:.1} s", took.as_secs_f64()));
