@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Which files of a torrent are wanted.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
 pub(crate) struct Selection {
     /// Files to download, by their numbers in `info --files`: 1,3-5
     #[arg(long, value_name = "LIST", value_parser = Numbers::parse)]
