@@ -1,6 +1,8 @@
 //! Simulators of BitTorrent swarms.
 //!
 //! [`swarm`] is a world of its own over the pure core: thousands of peers in one thread, no sockets, no files.
+//! [`hosts`] runs the real driver on a few hosts, over a simulated network.
 #![forbid(unsafe_code)]
 
+pub mod hosts;
 pub mod swarm;

@@ -16,8 +16,13 @@ impl Tls {
     pub fn from_env() -> io::Result<Self> {
         match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
             Some(path) => Self::from_file(Path::new(&path)),
-            None => Ok(Self::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())),
+            None => Ok(Self::mozilla()),
         }
+    }
+
+    /// Trusts whom Mozilla trusts, as of when this program was built. Looks at nothing outside of it.
+    pub fn mozilla() -> Self {
+        Self::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
     }
 
     /// Trusts the certificates in a PEM file.

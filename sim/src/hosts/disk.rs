@@ -1,0 +1,253 @@
+//! A disk in memory that outlives the processes of its host.
+
+use fast_peer_core::id::{JobId, TorrentId};
+use fast_peer_core::lengths::{BLOCK_LEN, FileIndex, FileSpan};
+use fast_peer_core::rng::Rng;
+use fast_peer_core::store::op::{DiskError, DiskOp, DiskOutput, HashInput, HashOp};
+use fast_peer_core::store::payload::Payload;
+use fast_peer_io::disk::{Disk, FileSpec, StorageSpec};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The files of one host.
+#[derive(Clone, Debug, Default)]
+pub struct Storage(Rc<RefCell<Vec<File>>>);
+
+#[derive(Debug, Default)]
+struct File {
+    /// What processes see.
+    path: PathBuf,
+    content: Vec<u8>,
+    /// What a power cut leaves; without a name there is nothing to find.
+    durable_path: Option<PathBuf>,
+    durable: Vec<u8>,
+    /// Where the two may differ, in the order of the writes.
+    unsynced: Vec<Range<usize>>,
+}
+
+impl Storage {
+    /// What is in the file at `path`.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        self.0.borrow().iter().find(|file| file.path == path).map(|file| file.content.clone())
+    }
+
+    /// Puts a file there, durably.
+    pub fn put(&self, path: PathBuf, content: Vec<u8>) {
+        let mut files = self.0.borrow_mut();
+        files.retain(|file| file.path != path);
+        let (durable_path, durable) = (Some(path.clone()), content.clone());
+        files.push(File { path, content, durable_path, durable, unsynced: vec![] });
+    }
+
+    /// Loses any part of what was not synced: of writes, and of names.
+    pub(super) fn cut_power(&self, rng: &mut Rng) {
+        self.0.borrow_mut().retain_mut(|file| {
+            for range in file.unsynced.drain(..) {
+                if rng.chance(1, 2) {
+                    file.durable.resize(file.durable.len().max(range.end), 0);
+                    file.durable[range.clone()].copy_from_slice(&file.content[range]);
+                }
+            }
+            file.content = file.durable.clone();
+            if file.durable_path.as_ref() != Some(&file.path) && rng.chance(1, 2) {
+                file.durable_path = Some(file.path.clone());
+            }
+            file.path = file.durable_path.clone().unwrap_or_default();
+            file.durable_path.is_some()
+        });
+    }
+
+    /// Does something with the file under its own name or, as long as it is incomplete, the other.
+    fn with<R>(&self, spec: &Place, act: impl FnOnce(&mut File) -> R) -> Option<R> {
+        let mut files = self.0.borrow_mut();
+        let find = |path: &Path| files.iter().position(|file| file.path == path);
+        let at = find(&spec.path).or_else(|| find(&spec.part))?;
+        Some(act(&mut files[at]))
+    }
+
+    /// The same, and the file is there at its full length afterwards.
+    fn with_new<R>(&self, spec: &Place, act: impl FnOnce(&mut File) -> R) -> R {
+        if self.with(spec, |_| ()).is_none() {
+            self.0.borrow_mut().push(File { path: spec.part.clone(), ..File::default() });
+        }
+        let sized = |file: &mut File| {
+            file.content.resize(file.content.len().max(spec.len), 0);
+            act(file)
+        };
+        self.with(spec, sized).expect("it was made just now")
+    }
+}
+
+/// Where one file of a torrent lies.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    part: PathBuf,
+    len: usize,
+    pad: bool,
+}
+
+impl Place {
+    fn new(root: &Path, spec: &FileSpec) -> Self {
+        assert!(spec.wanted, "the scenarios of this simulator want every file");
+        let path = root.join(&spec.path);
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        let len = usize::try_from(spec.len).expect("it fits memory");
+        Self { path, part: part.into(), len, pad: spec.pad }
+    }
+}
+
+/// The disk as one process has it: jobs wait their turn, one after another, and are lost with the process.
+#[derive(Debug)]
+pub struct SimDisk {
+    storage: Storage,
+    torrents: BTreeMap<TorrentId, Vec<Place>>,
+    jobs: VecDeque<(Instant, JobId, TorrentId, DiskOp)>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    waiting: Option<Waker>,
+    rng: Rng,
+}
+
+impl SimDisk {
+    pub(super) fn new(storage: Storage, rng: Rng) -> Self {
+        Self { storage, torrents: BTreeMap::new(), jobs: VecDeque::new(), sleep: None, waiting: None, rng }
+    }
+
+    fn execute(&self, torrent: TorrentId, op: DiskOp) -> Result<DiskOutput, DiskError> {
+        let places = self.torrents.get(&torrent).ok_or(DiskError::Missing)?;
+        match op {
+            DiskOp::Finish { file } => self.finish(&places[file.as_usize()]),
+            DiskOp::Hash(op) => self.hash(places, op),
+            DiskOp::Read { spans } => {
+                Ok(DiskOutput::Read(Payload::Content(self.read(places, &spans)?.into())))
+            }
+            DiskOp::Stat { file } => {
+                let len = self.storage.with(place(places, file), |file| file.content.len() as u64);
+                Ok(DiskOutput::Stat(len))
+            }
+            DiskOp::Sync { file } => {
+                self.storage.with(place(places, file), |file| {
+                    file.durable.clone_from(&file.content);
+                    file.durable_path = Some(file.path.clone());
+                    file.unsynced.clear();
+                });
+                Ok(DiskOutput::Done)
+            }
+            DiskOp::Write { spans, data } => {
+                self.write(places, &spans, &data);
+                Ok(DiskOutput::Done)
+            }
+        }
+    }
+
+    fn finish(&self, place: &Place) -> Result<DiskOutput, DiskError> {
+        if place.pad {
+            return Ok(DiskOutput::Done);
+        }
+        let rename = |file: &mut File| file.path.clone_from(&place.path);
+        if place.len == 0 {
+            self.storage.with_new(place, rename);
+            return Ok(DiskOutput::Done);
+        }
+        self.storage.with(place, rename).map(|()| DiskOutput::Done).ok_or(DiskError::Missing)
+    }
+
+    fn hash(&self, places: &[Place], op: HashOp) -> Result<DiskOutput, DiskError> {
+        let (HashOp::Leaves { input } | HashOp::Sha1 { input, .. }) = &op;
+        let stored;
+        let slices: Vec<&[u8]> = match input {
+            HashInput::Memory(data) => data.iter().map(content).collect(),
+            HashInput::Stored(spans) => {
+                stored = self.read(places, spans)?;
+                stored.chunks(BLOCK_LEN as usize).collect()
+            }
+        };
+        Ok(DiskOutput::Hash(op.clone().compute(slices)))
+    }
+
+    fn read(&self, places: &[Place], spans: &[FileSpan]) -> Result<Vec<u8>, DiskError> {
+        let mut found = Vec::new();
+        for span in spans {
+            if span.pad {
+                found.resize(found.len() + span.len as usize, 0);
+                continue;
+            }
+            let copied = self.storage.with(place(places, span.file), |file| {
+                file.content.get(range(span)).map(|run| found.extend_from_slice(run))
+            });
+            copied.flatten().ok_or(DiskError::Missing)?;
+        }
+        Ok(found)
+    }
+
+    fn write(&self, places: &[Place], spans: &[FileSpan], data: &[Payload]) {
+        let mut rest = data.iter().map(content).collect::<Vec<_>>().concat();
+        for span in spans {
+            let later = rest.split_off(span.len as usize);
+            if !span.pad {
+                self.storage.with_new(place(places, span.file), |file| {
+                    file.content[range(span)].copy_from_slice(&rest);
+                    file.unsynced.push(range(span));
+                });
+            }
+            rest = later;
+        }
+        assert!(rest.is_empty(), "data is as long as its spans");
+    }
+}
+
+impl Disk for SimDisk {
+    fn add_torrent(&mut self, torrent: TorrentId, storage: StorageSpec) {
+        let places = || storage.files.iter().map(|file| Place::new(&storage.root, file)).collect();
+        self.torrents.entry(torrent).or_insert_with(places);
+    }
+
+    fn remove_torrent(&mut self, torrent: TorrentId) {
+        self.torrents.remove(&torrent);
+    }
+
+    fn submit(&mut self, job: JobId, torrent: TorrentId, op: DiskOp) {
+        let free = self.jobs.back().map_or_else(Instant::now, |(due, ..)| *due);
+        let due = free.max(Instant::now()) + Duration::from_micros(self.rng.below(JOB_MAX_US));
+        self.jobs.push_back((due, job, torrent, op));
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<(JobId, Result<DiskOutput, DiskError>)> {
+        let Some((due, ..)) = self.jobs.front() else {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(*due)));
+        ready!(sleep.as_mut().poll(cx));
+        self.sleep = None;
+        let (_, job, torrent, op) = self.jobs.pop_front().expect("the first job is due");
+        Poll::Ready((job, self.execute(torrent, op)))
+    }
+}
+
+fn place(places: &[Place], file: FileIndex) -> &Place {
+    &places[file.as_usize()]
+}
+
+fn content(payload: &Payload) -> &[u8] {
+    payload.content().expect("what goes through sockets has content")
+}
+
+fn range(span: &FileSpan) -> Range<usize> {
+    let start = usize::try_from(span.offset).expect("it fits memory");
+    start..start + span.len as usize
+}
+
+/// What one job takes at most.
+const JOB_MAX_US: u64 = 2_000;

@@ -1,0 +1,288 @@
+//! turmoil's network as the driver's [`Net`].
+//!
+//! turmoil moves each write whole, so that a reader finds the bounds of the writer's messages, which no real network
+//! shows. Here every read and every write is cut at a length drawn from the seed.
+
+use fast_peer_core::rng::Rng;
+use fast_peer_io::net::{Listener, Net, RecvMeta, Stream, Udp};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tracing::trace;
+use turmoil::net::{TcpListener, TcpStream, UdpSocket};
+
+/// The names that all hosts of a world can look up.
+pub(super) type Names = Rc<RefCell<BTreeMap<String, IpAddr>>>;
+
+/// The network as one host sees it. The host has one address, and so one address family.
+#[derive(Clone, Debug)]
+pub struct SimNet(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    ip: IpAddr,
+    names: Names,
+    rng: Rng,
+    streams: Cell<u64>,
+}
+
+impl SimNet {
+    pub(super) fn new(ip: IpAddr, names: Names, rng: Rng) -> Self {
+        Self(Rc::new(Shared { ip, names, rng, streams: Cell::new(0) }))
+    }
+
+    fn has_family_of(&self, addr: SocketAddr) -> bool {
+        self.0.ip.is_ipv4() == addr.is_ipv4()
+    }
+
+    fn stream(&self, inner: TcpStream, remote: SocketAddr) -> SimStream {
+        let number = self.0.streams.get();
+        self.0.streams.set(number + 1);
+        let mut rng = self.0.rng.fork_nth("stream", number);
+        let (next_read, next_write) = (cut(&mut rng), cut(&mut rng));
+        SimStream { inner, remote, rng, next_read, next_write }
+    }
+}
+
+impl Net for SimNet {
+    type Stream = SimStream;
+    type Listener = SimListener;
+    type Udp = SimUdp;
+
+    async fn connect(&self, remote: SocketAddr) -> io::Result<SimStream> {
+        if !self.has_family_of(remote) {
+            return Err(ErrorKind::NetworkUnreachable.into());
+        }
+        trace!("connect {remote}");
+        let connected = TcpStream::connect(remote).await;
+        trace!("connect {remote}: {}", if connected.is_ok() { "open" } else { "failed" });
+        Ok(self.stream(connected?, remote))
+    }
+
+    async fn listen(&self, local: SocketAddr) -> io::Result<SimListener> {
+        if !self.has_family_of(local) {
+            return Err(ErrorKind::AddrNotAvailable.into());
+        }
+        let inner = TcpListener::bind(local).await?;
+        Ok(SimListener { inner, net: self.clone() })
+    }
+
+    async fn udp(&self, local: SocketAddr) -> io::Result<SimUdp> {
+        if !self.has_family_of(local) {
+            return Err(ErrorKind::AddrNotAvailable.into());
+        }
+        Ok(SimUdp { socket: Rc::new(UdpSocket::bind(local).await?), readable: None })
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let found = self.0.names.borrow().get(host).copied();
+        found.map(|ip| vec![ip]).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+/// A stream that reads and writes as little at a time as it likes.
+#[derive(Debug)]
+pub struct SimStream {
+    inner: TcpStream,
+    remote: SocketAddr,
+    rng: Rng,
+    /// The most that the next read brings.
+    next_read: usize,
+    /// The most that the next write takes.
+    next_write: usize,
+}
+
+impl SimStream {
+    fn has_read(&mut self, count: usize) -> usize {
+        trace!("{} read {count}", self.remote);
+        self.next_read = cut(&mut self.rng);
+        count
+    }
+}
+
+impl AsyncRead for SimStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let len = buf.remaining().min(this.next_read);
+        if len == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(len));
+        ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
+        let count = part.filled().len();
+        buf.advance(this.has_read(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for SimStream {
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut count = 0;
+        for slice in bufs {
+            let mut rest = &mut slice[..];
+            while !rest.is_empty() && count < this.next_read {
+                let len = rest.len().min(this.next_read - count);
+                let mut part = ReadBuf::new(&mut rest[..len]);
+                let found = match Pin::new(&mut this.inner).poll_read(cx, &mut part) {
+                    Poll::Ready(Ok(())) => part.filled().len(),
+                    // What ends this read shows itself again at the next.
+                    Poll::Pending | Poll::Ready(Err(_)) if count > 0 => 0,
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                };
+                if found == 0 {
+                    return Poll::Ready(Ok(this.has_read(count)));
+                }
+                count += found;
+                rest = &mut rest[found..];
+            }
+        }
+        Poll::Ready(Ok(this.has_read(count)))
+    }
+}
+
+impl AsyncWrite for SimStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let len = buf.len().min(this.next_write);
+        let count = ready!(Pin::new(&mut this.inner).poll_write(cx, &buf[..len]))?;
+        trace!("{} wrote {count}", this.remote);
+        this.next_write = cut(&mut this.rng);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes: Vec<u8> =
+            bufs.iter().flat_map(|buf| buf.iter()).copied().take(self.next_write).collect();
+        self.poll_write(cx, &bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Where other hosts connect to.
+pub struct SimListener {
+    inner: TcpListener,
+    net: SimNet,
+}
+
+impl Listener for SimListener {
+    type Stream = SimStream;
+
+    async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
+        let (inner, remote) = self.inner.accept().await?;
+        trace!("accepted {remote}");
+        Ok((self.net.stream(inner, remote), remote))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+impl fmt::Debug for SimListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimListener").finish_non_exhaustive()
+    }
+}
+
+/// A socket for datagrams.
+pub struct SimUdp {
+    socket: Rc<UdpSocket>,
+    /// turmoil has no way to ask once whether something is there: this is kept from poll to poll.
+    readable: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
+}
+
+impl Udp for SimUdp {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let Self { socket, readable } = self;
+        loop {
+            let waiting = readable.get_or_insert_with(|| {
+                let socket = Rc::clone(socket);
+                Box::pin(async move { socket.readable().await })
+            });
+            let result = ready!(waiting.as_mut().poll(cx));
+            *readable = None;
+            result?;
+            let mut runs = 0;
+            for (buf, meta) in bufs.iter_mut().zip(&mut *meta) {
+                match socket.try_recv_from(buf) {
+                    Ok((len, from)) => {
+                        trace!("datagram from {from} len={len}");
+                        *meta = RecvMeta { from, len, stride: len.max(1) };
+                        runs += 1;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            if runs > 0 {
+                return Poll::Ready(Ok(runs));
+            }
+        }
+    }
+
+    fn poll_send(&mut self, _: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
+        trace!("datagram to {to} len={}", data.len());
+        Poll::Ready(match self.socket.try_send_to(data, to) {
+            // Whoever sends a datagram over a real network does not learn that no host is there.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            result => result.map(drop),
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl fmt::Debug for SimUdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimUdp").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// How long a read or write may be: often shorter than the head of a message, sometimes longer than a block.
+fn cut(rng: &mut Rng) -> usize {
+    let max = match rng.below(4) {
+        0 => 20,
+        1 => 2_000,
+        _ => 64 << 10,
+    };
+    1 + rng.below(max) as usize
+}
