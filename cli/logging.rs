@@ -29,8 +29,8 @@ impl Logging {
                 log.with_ansi(false).with_writer(file).init();
             }
             None => {
-                let colours =
-                    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+                let colours = std::io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
                 log.with_ansi(colours).with_writer(std::io::stderr).init();
             }
         }

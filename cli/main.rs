@@ -22,7 +22,8 @@ fn main() -> ExitCode {
     match parsed {
         Ok(cli) => {
             let mut out = Output::new(cli.json);
-            let done = cli.logging.start().and_then(|()| cli.command.run(&mut out)).and_then(|()| out.flush());
+            let done =
+                cli.logging.start().and_then(|()| cli.command.run(&mut out)).and_then(|()| out.flush());
             finish(done, &mut out)
         }
         Err(error) if error.use_stderr() => {

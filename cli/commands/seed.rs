@@ -157,7 +157,10 @@ fn tell(
                 let missing = all - pieces;
                 return Err(Failure::new(
                     Exit::Checksum,
-                    format!("{}: {missing} of {all} pieces are missing or wrong; download them first", name(torrent)),
+                    format!(
+                        "{}: {missing} of {all} pieces are missing or wrong; download them first",
+                        name(torrent)
+                    ),
                 ));
             }
         }

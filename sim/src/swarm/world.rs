@@ -69,19 +69,46 @@ pub struct World {
 #[derive(Debug)]
 pub(super) enum What {
     /// A chunk, or the end of a stream, comes off the path to the receiver's downlink. The socket is the sender's.
-    Arrive { from: Socket, len: u64 },
+    Arrive {
+        from: Socket,
+        len: u64,
+    },
     /// A connection does not come about.
-    ConnectFailed { socket: Socket, error: NetError },
+    ConnectFailed {
+        socket: Socket,
+        error: NetError,
+    },
     Datagram(Box<Datagram>),
     /// A chunk is through the receiver's downlink.
-    Deliver { from: Socket, len: u64 },
-    Disk { host: HostId, life: u32, job: JobId, torrent: TorrentId, op: Box<DiskOp> },
+    Deliver {
+        from: Socket,
+        len: u64,
+    },
+    Disk {
+        host: HostId,
+        life: u32,
+        job: JobId,
+        torrent: TorrentId,
+        op: Box<DiskOp>,
+    },
     /// A session is told something.
-    Event { host: HostId, life: u32, event: Box<Event> },
+    Event {
+        host: HostId,
+        life: u32,
+        event: Box<Event>,
+    },
     /// The sender learns that bytes were read.
-    Freed { from: Socket, len: u64 },
+    Freed {
+        from: Socket,
+        len: u64,
+    },
     /// A web request reaches its server.
-    Http { host: HostId, life: u32, job: JobId, url: Box<str> },
+    Http {
+        host: HostId,
+        life: u32,
+        job: JobId,
+        url: Box<str>,
+    },
     /// An application looks at its socket again.
     Read(Socket),
     /// The other side's host broke the stream.
@@ -305,13 +332,7 @@ impl World {
         self.add_host_at(name, SocketAddr::from((ip, PORT)), access, role)
     }
 
-    pub(super) fn add_host_at(
-        &mut self,
-        name: &str,
-        addr: SocketAddr,
-        access: Access,
-        role: Role,
-    ) -> HostId {
+    pub(super) fn add_host_at(&mut self, name: &str, addr: SocketAddr, access: Access, role: Role) -> HostId {
         let id = HostId(self.hosts.len() as u32);
         let twin = self.by_ip.insert(addr.ip(), id);
         assert!(twin.is_none(), "each host has an address of its own");

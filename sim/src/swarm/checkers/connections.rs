@@ -26,7 +26,15 @@ struct Connection {
 
 impl Connections {
     pub(super) fn new(own: SocketAddr, bounds: Bounds) -> Self {
-        Self { own, bounds, open: BTreeMap::new(), half_open: 0, torrents: 0, own_dials: 0, banned: BTreeSet::new() }
+        Self {
+            own,
+            bounds,
+            open: BTreeMap::new(),
+            half_open: 0,
+            torrents: 0,
+            own_dials: 0,
+            banned: BTreeSet::new(),
+        }
     }
 
     pub(super) fn add_torrent(&mut self) {
@@ -42,9 +50,13 @@ impl Connections {
             Observation::Dialled { conn, remote, honest } => {
                 // That an address is its own, a client only learns by dialling it.
                 self.own_dials += u32::from(remote == self.own);
-                hold(self.own_dials as usize <= self.torrents, "INV-S-15", || "it dials itself again".into())?;
+                hold(self.own_dials as usize <= self.torrents, "INV-S-15", || {
+                    "it dials itself again".into()
+                })?;
                 hold(is_routable(remote), "INV-S-15", || format!("it dials {remote}"))?;
-                hold(!self.banned.contains(&remote), "INV-S-15", || format!("it dials {remote}, once banned"))?;
+                hold(!self.banned.contains(&remote), "INV-S-15", || {
+                    format!("it dials {remote}, once banned")
+                })?;
                 // A connection is about one torrent, so there may be one for each.
                 let same = self.open.values().filter(|connection| connection.remote == remote).count();
                 hold(same < self.torrents, "INV-S-15", || format!("it dials {remote} again"))?;

@@ -67,7 +67,9 @@ impl Contract {
             _ => {}
         }
         if let (Some(since), false) = (self.stopping, self.stopped) {
-            hold(at.since(since) <= self.bounds.stop_within, "INV-S-43", || "the stop takes too long".into())?;
+            hold(at.since(since) <= self.bounds.stop_within, "INV-S-43", || {
+                "the stop takes too long".into()
+            })?;
         }
         Ok(())
     }

@@ -298,14 +298,7 @@ impl Conversations {
     }
 
     /// Whether `conn` may be asked for `block`, given who else owes it.
-    fn check_owners(
-        &self,
-        at: Timestamp,
-        conn: ConnId,
-        index: usize,
-        block: Block,
-        unsent: u32,
-    ) -> Verdict {
+    fn check_owners(&self, at: Timestamp, conn: ConnId, index: usize, block: Block, unsent: u32) -> Verdict {
         let torrent = &self.torrents[index];
         let state = torrent.blocks.state(block);
         if state.owed == 0 {

@@ -31,7 +31,12 @@ fn crowd(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let took = complete(world, &swarm.leechers, 3 * limit)?.since(Timestamp::ZERO);
     let ratio = took.as_millis() * 1000 / limit.as_millis();
     notes.add(format!("the last was complete after {:.1} s", took.as_secs_f64()));
-    notes.add(format!("{}.{:03} of the fluid limit of {:.1} s", ratio / 1000, ratio % 1000, limit.as_secs_f64()));
+    notes.add(format!(
+        "{}.{:03} of the fluid limit of {:.1} s",
+        ratio / 1000,
+        ratio % 1000,
+        limit.as_secs_f64()
+    ));
     let received: u64 = swarm.leechers.iter().map(|(host, _)| world.stats(*host).received).sum();
     let needed = (pieces << 20) * leechers as u64;
     let waste_ppm = (received - needed) * 1_000_000 / needed;
@@ -60,12 +65,14 @@ fn seeder_leaves(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let swarm = Swarm::new(world, Plan::large(256 << 10, 64 * (256 << 10)), 10, HOME);
     let pieces: Vec<_> = world.content(swarm.content).lengths().pieces().collect();
     let spread = world.run_to(Timestamp::ZERO + secs(600), |world| {
-        let has = |(host, torrent): &(_, _)| world.session(*host).torrent(*torrent).map(|torrent| torrent.stored());
+        let has =
+            |(host, torrent): &(_, _)| world.session(*host).torrent(*torrent).map(|torrent| torrent.stored());
         let sets: Vec<_> = swarm.leechers.iter().filter_map(has).collect();
         pieces.iter().all(|piece| sets.iter().any(|set| set.has(*piece)))
     });
     ensure(spread, || "the pieces never got out".into())?;
-    let complete_before = swarm.leechers.iter().filter(|(host, torrent)| world.is_complete(*host, *torrent)).count();
+    let complete_before =
+        swarm.leechers.iter().filter(|(host, torrent)| world.is_complete(*host, *torrent)).count();
     notes.add(format!("the seeder left at {} ms, when {complete_before} were complete", world.now()));
     world.command(swarm.seeder.0, Event::Stop);
     world.run_for(secs(5));

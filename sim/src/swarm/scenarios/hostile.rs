@@ -21,7 +21,11 @@ pub(super) const ALL: &[Scenario] = &[
         about: "peers that never stop talking are cut off, and the download goes on",
         play: flooder,
     },
-    Scenario { name: "liar", about: "a peer that serves wrong blocks is banned, and nobody else is", play: liar },
+    Scenario {
+        name: "liar",
+        about: "a peer that serves wrong blocks is banned, and nobody else is",
+        play: liar,
+    },
     Scenario { name: "mute", about: "peers that connect and say nothing are cut off", play: mute },
     Scenario {
         name: "staller",
