@@ -330,7 +330,7 @@ impl Store {
             (Job::Hash { piece, attempt, .. } | Job::Write { piece, attempt, .. }, Ok(_))
                 if !self.is_current(piece, attempt) => {}
             (Job::Hash { piece, to, .. }, Ok(DiskOutput::Hash(output))) => {
-                self.on_hash(piece, to, output, out)
+                self.on_hash(piece, to, output, out);
             }
             (Job::Hash { piece, attempt, .. }, _) => {
                 // What memory let go could not be read back.
