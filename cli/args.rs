@@ -2,6 +2,7 @@
 
 use crate::commands;
 use crate::exit::Failure;
+use crate::logging::Logging;
 use crate::output::Output;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -12,6 +13,8 @@ pub(crate) struct Cli {
     /// Print results and errors as JSON, one value a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) logging: Logging,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -43,12 +43,16 @@ impl Engine {
         ports: Option<RangeInclusive<u16>>,
     ) -> Result<(Self, Option<u16>), Failure> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
+        getrandom::fill(&mut seed)
+            .map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
         let session = Session::new(config, seed, Timestamp::ZERO);
-        let disk = Files::new().map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
+        let disk = Files::new()
+            .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
         let driver = Driver::new(Real, disk, tls()?, session);
         let port = match ports {
-            Some(ports) => Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(&ports, &error))?),
+            Some(ports) => {
+                Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(&ports, &error))?)
+            }
             None => None,
         };
         let handle = driver.handle();
@@ -151,7 +155,8 @@ pub(crate) async fn interrupted() -> Signal {
 pub(crate) fn refuse_proxy() -> Result<(), Failure> {
     for name in ["ALL_PROXY", "all_proxy"] {
         if std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty()) {
-            let message = format!("{name} is set, but peers can only be reached directly; unset it to allow that");
+            let message =
+                format!("{name} is set, but peers can only be reached directly; unset it to allow that");
             return Err(Failure::new(Exit::Option, message));
         }
     }

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod engine;
 mod exit;
+mod logging;
 mod network;
 mod output;
 mod storage;
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
     match parsed {
         Ok(cli) => {
             let mut out = Output::new(cli.json);
-            let done = cli.command.run(&mut out).and_then(|()| out.flush());
+            let done =
+                cli.logging.start().and_then(|()| cli.command.run(&mut out)).and_then(|()| out.flush());
             finish(done, &mut out)
         }
         Err(error) if error.use_stderr() => {

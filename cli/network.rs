@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 /// How to use the network.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Network {
     /// Port for incoming peers, TCP and UDP: one, or a range of which the first free one is taken
     #[arg(long, value_name = "PORT[-PORT]", default_value = "6881-6999", value_parser = ports)]

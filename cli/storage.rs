@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Which files of a torrent are wanted.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
 pub(crate) struct Selection {
     /// Files to download, by their numbers in `info --files`: 1,3-5
     #[arg(long, value_name = "LIST", value_parser = Numbers::parse)]
@@ -35,11 +36,11 @@ impl Selection {
                     return Priority::Skip;
                 }
                 number += 1;
-                let path = file.path.join("/");
+                let path = file.path.as_str();
                 let wanted = !file.attributes.symlink
                     && self.files.as_ref().is_none_or(|numbers| numbers.has(number))
-                    && (self.include.is_empty() || include.is_match(&path))
-                    && !exclude.is_match(&path);
+                    && (self.include.is_empty() || include.is_match(path))
+                    && !exclude.is_match(path);
                 if wanted { Priority::Normal } else { Priority::Skip }
             })
             .collect();
@@ -58,19 +59,28 @@ impl Selection {
 
 /// The files of `torrent` below `root`. `name` takes the place of the torrent's own: of the file, or of the folder of
 /// a torrent of several.
-pub(crate) fn storage(torrent: &Metainfo, root: &Path, name: Option<&str>, priorities: &[Priority]) -> StorageSpec {
+pub(crate) fn storage(
+    torrent: &Metainfo,
+    root: &Path,
+    name: Option<&str>,
+    priorities: &[Priority],
+) -> StorageSpec {
     let files = torrent.files().iter().zip(priorities).map(|(file, priority)| {
-        let own = file.path.first().map(String::as_str);
-        let path: PathBuf =
-            name.or(own).into_iter().chain(file.path.iter().skip(1).map(String::as_str)).collect();
+        let mut own = file.path.components();
+        let first = own.next();
+        let path: PathBuf = name.or(first).into_iter().chain(own).collect();
         FileSpec { path, len: file.len, pad: file.attributes.pad, wanted: *priority != Priority::Skip }
     });
     StorageSpec::new(root.to_path_buf(), name.unwrap_or(torrent.name()), files.collect())
 }
 
 /// The files of `torrent` in `data`: the file or folder itself, or the folder that holds it.
-pub(crate) fn existing(torrent: &Metainfo, data: &Path, priorities: &[Priority]) -> Result<StorageSpec, Failure> {
-    let several = torrent.files().iter().any(|file| file.path.len() > 1);
+pub(crate) fn existing(
+    torrent: &Metainfo,
+    data: &Path,
+    priorities: &[Priority],
+) -> Result<StorageSpec, Failure> {
+    let several = torrent.files().iter().any(|file| file.path.components().nth(1).is_some());
     let inside = data.join(torrent.name());
     if data.is_dir() && (!several || inside.is_dir()) {
         return Ok(storage(torrent, data, None, priorities));

@@ -86,13 +86,13 @@ pub(crate) fn show_torrent(torrent: &Metainfo, out: &mut Output) -> Result<(), F
 pub(crate) fn show_files(torrent: &Metainfo, out: &mut Output) -> Result<(), Failure> {
     let shown = torrent.files().iter().filter(|file| !file.attributes.pad);
     for file in shown {
-        let path = file.path.join("/");
+        let path = one_line(file.path.as_str());
         match &file.symlink {
             Some(target) => {
-                let target = target.join("/");
-                out.line(format_args!("{:>14}  {} -> {}", "link", one_line(&path), one_line(&target)))?;
+                let target = one_line(target.as_str());
+                out.line(format_args!("{:>14}  {path} -> {target}", "link"))?;
             }
-            None => out.line(format_args!("{:>14}  {}", file.len, one_line(&path)))?,
+            None => out.line(format_args!("{:>14}  {path}", file.len))?,
         }
     }
     Ok(())
@@ -135,9 +135,9 @@ fn file_json(file: &File) -> Value {
     let flags = file.attributes;
     let letters = [(flags.executable, 'x'), (flags.hidden, 'h'), (flags.pad, 'p'), (flags.symlink, 'l')];
     let attr: String = letters.into_iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
-    let mut json = json!({ "path": file.path.join("/"), "length": file.len, "attr": attr });
+    let mut json = json!({ "path": file.path.as_str(), "length": file.len, "attr": attr });
     if let Some(target) = &file.symlink {
-        json["symlink"] = target.join("/").into();
+        json["symlink"] = target.as_str().into();
     }
     if let Some(root) = &file.pieces_root {
         json["pieces_root"] = hex(root).into();

@@ -102,8 +102,9 @@ impl Args {
         let mut sources: VecDeque<OsString> = self.sources.iter().cloned().collect();
         if let Some(list) = &self.input {
             let bytes = super::read_input(list, MAX_LIST)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| Failure::new(Exit::Option, format!("{}: not a list in UTF-8", list.display())))?;
+            let text = String::from_utf8(bytes).map_err(|_| {
+                Failure::new(Exit::Option, format!("{}: not a list in UTF-8", list.display()))
+            })?;
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
             sources.extend(lines.map(OsString::from));
         }
@@ -212,7 +213,8 @@ impl<'a> Run<'a> {
                 let torrent = Arc::clone(&new.metainfo);
                 let name = self.args.out.clone().unwrap_or_else(|| torrent.name().to_owned());
                 if self.jobs.iter().any(|job| job.torrent.swarm_hash() == torrent.swarm_hash()) {
-                    let message = format!("{}: the same torrent is being downloaded already", source.display());
+                    let message =
+                        format!("{}: the same torrent is being downloaded already", source.display());
                     return self.fail(Failure::new(Exit::DuplicateTorrent, message));
                 }
                 let id = self.engine.add(new, storage);
@@ -254,7 +256,10 @@ impl<'a> Run<'a> {
                 };
                 if let Some(at) = self.jobs.iter().position(|job| job.id == *torrent) {
                     let job = self.jobs.remove(at);
-                    let message = format!("{}: {error}; what there is has been kept", job.dir.join(&job.name).display());
+                    let message = format!(
+                        "{}: {error}; what there is has been kept",
+                        job.dir.join(&job.name).display()
+                    );
                     self.fail(Failure::new(exit, message));
                     self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: job.id });
                 }
@@ -274,7 +279,8 @@ impl<'a> Run<'a> {
     fn next_end(&self) -> Instant {
         let seeded = self.jobs.iter().filter_map(|job| self.seeded_at(job));
         let waited = self.jobs.iter().filter_map(|job| {
-            Some(job.last_progress + Duration::from_secs(self.args.stop_timeout?)).filter(|_| job.completed.is_none())
+            Some(job.last_progress + Duration::from_secs(self.args.stop_timeout?))
+                .filter(|_| job.completed.is_none())
         });
         let later = Instant::now() + Duration::from_secs(3600);
         seeded.chain(waited).min().unwrap_or(later)
@@ -304,7 +310,8 @@ impl<'a> Run<'a> {
             let job = &self.jobs[at];
             let done = self.seeded_at(job).is_some_and(|end| end <= now) || self.has_ratio(job);
             let patience = self.args.stop_timeout.map(Duration::from_secs);
-            let stuck = job.completed.is_none() && patience.is_some_and(|patience| now >= job.last_progress + patience);
+            let stuck = job.completed.is_none()
+                && patience.is_some_and(|patience| now >= job.last_progress + patience);
             if !done && !stuck {
                 at += 1;
                 continue;
@@ -354,7 +361,9 @@ impl<'a> Run<'a> {
     }
 
     fn report(&mut self, job: &Job) -> Result<(), Failure> {
-        let Some(status) = self.engine.status(job.id).filter(|_| job.completed.is_some()) else { return Ok(()) };
+        let Some(status) = self.engine.status(job.id).filter(|_| job.completed.is_some()) else {
+            return Ok(());
+        };
         let path = job.dir.join(&job.name);
         if self.out.is_json() {
             return self.out.json(&json!({

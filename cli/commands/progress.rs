@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 /// How to show progress.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// How to show progress: a bar on a terminal and a line a minute elsewhere, or a JSON object a second
     #[arg(long, value_name = "HOW", default_value = "auto")]

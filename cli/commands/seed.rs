@@ -59,7 +59,7 @@ impl Args {
         let mut config = self.network.config();
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
-        let (mut engine, _) =
+        let (mut engine, port) =
             Engine::start(config, self.network.addrs(), Some(self.network.port.clone())).await?;
         let mut names = BTreeMap::new();
         let mut total = 0;
@@ -72,7 +72,7 @@ impl Args {
             new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
             names.insert(engine.add(new, spec), torrent);
         }
-        let result = self.watch(&mut engine, &names, total, out).await;
+        let result = self.watch(&mut engine, &names, total, port, out).await;
         engine.stop().await?;
         result
     }
@@ -82,6 +82,7 @@ impl Args {
         engine: &mut Engine,
         names: &BTreeMap<TorrentId, Arc<Metainfo>>,
         total: u64,
+        port: Option<u16>,
         out: &mut Output,
     ) -> Result<(), Failure> {
         let end = self.seed_time.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
@@ -94,7 +95,7 @@ impl Args {
                 _ = &mut stop => return Ok(()),
                 () = sleep_until(end.unwrap_or(far)) => return Ok(()),
                 notice = engine.notice() => match notice {
-                    Some(notice) => tell(&notice, names, out)?,
+                    Some(notice) => tell(&notice, names, port, out)?,
                     None => return Ok(()),
                 },
                 _ = tick.tick() => {
@@ -135,20 +136,31 @@ impl Args {
     }
 }
 
-fn tell(notice: &Notice, names: &BTreeMap<TorrentId, Arc<Metainfo>>, out: &mut Output) -> Result<(), Failure> {
+fn tell(
+    notice: &Notice,
+    names: &BTreeMap<TorrentId, Arc<Metainfo>>,
+    port: Option<u16>,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let name = |id: &TorrentId| names.get(id).map_or("?", |torrent| torrent.name());
     match notice {
         Notice::Seeding { torrent } if out.is_json() => {
-            out.json(&json!({ "event": "seeding", "name": name(torrent) }))?;
+            out.json(&json!({ "event": "seeding", "name": name(torrent), "port": port }))?;
         }
-        Notice::Seeding { torrent } => out.line(format_args!("{}: seeding", one_line(name(torrent))))?,
+        Notice::Seeding { torrent } => {
+            let port = port.map_or_else(String::new, |port| format!(" on port {port}"));
+            out.line(format_args!("{}: seeding{port}", one_line(name(torrent))))?;
+        }
         Notice::Checked { torrent, pieces } => {
             let all = names.get(torrent).map_or(0, |torrent| torrent.lengths().piece_count());
             if *pieces < all {
                 let missing = all - pieces;
                 return Err(Failure::new(
                     Exit::Checksum,
-                    format!("{}: {missing} of {all} pieces are missing or wrong; download them first", name(torrent)),
+                    format!(
+                        "{}: {missing} of {all} pieces are missing or wrong; download them first",
+                        name(torrent)
+                    ),
                 ));
             }
         }

@@ -31,10 +31,12 @@ pub(super) async fn run(setup: &Setup, network: &Network, out: &mut Output) -> R
     let [file] = wanted[..] else {
         return Err(Failure::new(Exit::Option, "standard output takes one file: choose it with --files"));
     };
-    let folder = tempfile::tempdir().map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
+    let folder =
+        tempfile::tempdir().map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
     let storage = storage::storage(torrent, folder.path(), None, &setup.new.priorities);
     let path = folder.path().join(&storage.files[file].path);
-    let (mut engine, _) = Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
+    let (mut engine, _) =
+        Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
     let id = engine.add(setup.new.clone(), storage);
     let streamed = pump(&mut engine, id, torrent, FileIndex(file as u32), path, setup.stop_after, out).await;
     engine.stop().await?;
@@ -77,7 +79,11 @@ async fn pump(
         if open.is_none() {
             let mut part = path.clone().into_os_string();
             part.push(".part");
-            open = Some(File::open(&part).or_else(|_| File::open(&path)).map_err(|e| Failure::io(Exit::Open, path.display(), &e))?);
+            open = Some(
+                File::open(&part)
+                    .or_else(|_| File::open(&path))
+                    .map_err(|e| Failure::io(Exit::Open, path.display(), &e))?,
+            );
         }
         if let Some(file) = &mut open {
             let mut bytes = Vec::new();

@@ -58,14 +58,20 @@ impl Args {
         if out.is_json() {
             out.json(&json!({ "name": torrent.name(), "pieces": all, "good": good, "bad": bad }))?;
         } else {
-            out.line(format_args!("{}: {good} of {all} pieces are good", crate::output::one_line(torrent.name())))?;
+            out.line(format_args!(
+                "{}: {good} of {all} pieces are good",
+                crate::output::one_line(torrent.name())
+            ))?;
         }
         out.flush()?;
         match bad.first() {
             None => Ok(()),
             Some(first) => {
                 let count = bad.len();
-                let message = format!("{}: {count} pieces are missing or wrong, the first is {first}", self.data.display());
+                let message = format!(
+                    "{}: {count} pieces are missing or wrong, the first is {first}",
+                    self.data.display()
+                );
                 Err(Failure::new(Exit::Checksum, message))
             }
         }

@@ -94,6 +94,8 @@ impl Scatter {
     pub(crate) fn slices<'a>(&'a mut self, landing: &'a mut Landing, limit: usize) -> Vec<IoSliceMut<'a>> {
         // Behind a message that is cut elsewhere than in a head, nothing lies as planned.
         let planned = self.control.len() < HEAD_LEN;
+        // Behind so many blocks more of them follow, in the place where other messages would be expected.
+        let whole = !planned || landing.plan.len() < MAX_BLOCKS;
         landing.plan.truncate(if planned { MAX_BLOCKS } else { 0 });
         landing.plan.retain(|len| (1..=BLOCK_LEN).contains(len));
         while landing.blocks.len() < landing.plan.len() {
@@ -118,7 +120,9 @@ impl Scatter {
             push(&mut block.bytes_mut()[..*len as usize]);
             begun = 0;
         }
-        push(&mut landing.tail);
+        if whole {
+            push(&mut landing.tail);
+        }
         slices
     }
 
@@ -262,7 +266,7 @@ const TAIL_LEN: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use super::{HEAD_LEN, Landing, Scatter, Sink, Standing};
+    use super::{Counters, HEAD_LEN, Landing, Scatter, Sink, Standing};
     use crate::pool::Pool;
     use bytes::{Buf as _, Bytes, BytesMut};
     use fast_peer_core::session::Intake;
@@ -382,6 +386,15 @@ mod tests {
         assert!(heard == messages);
         assert_eq!(landing.counted.copied_payload_bytes, 77);
         assert_eq!(landing.counted.payload_bytes, 39 * 16384 + 77);
+    }
+
+    #[test]
+    fn more_blocks_than_one_read_takes_are_not_copied_either() {
+        let messages: Vec<_> = (0..100).map(|i| block(i, 16384)).collect();
+        let (heard, landing) =
+            run(&stream(&messages), &[usize::MAX], &[vec![16384; 100], vec![16384; 36]], 1);
+        assert!(heard == messages);
+        assert_eq!(landing.counted, Counters { payload_bytes: 100 * 16384, copied_payload_bytes: 0 });
     }
 
     #[test]

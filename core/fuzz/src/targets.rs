@@ -6,7 +6,7 @@ use fast_peer_core::bencode::{Document, Limits, Value};
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
-use fast_peer_core::metainfo::{self, Metainfo};
+use fast_peer_core::metainfo::{self, FilePath, Metainfo};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
@@ -84,8 +84,8 @@ pub fn magnet(data: &[u8]) {
 pub fn metainfo(data: &[u8]) {
     let Ok(torrent) = Metainfo::parse(data) else { return };
     for file in torrent.files() {
-        file.path.iter().for_each(|component| assert_harmless(component));
-        file.symlink.iter().flatten().for_each(|component| assert_harmless(component));
+        file.path.components().for_each(assert_harmless);
+        file.symlink.iter().flat_map(FilePath::components).for_each(assert_harmless);
     }
     for piece in torrent.lengths().pieces() {
         assert_eq!(torrent.piece_hash(piece).is_some(), torrent.info_hash().is_some());

@@ -190,7 +190,7 @@ mod tests {
 
         let read = Metainfo::parse(&bytes).unwrap();
         assert_eq!(read.name(), "name");
-        let paths: Vec<String> = read.files().iter().map(|file| file.path.join("/")).collect();
+        let paths: Vec<String> = read.files().iter().map(|file| file.path.as_str().into()).collect();
         assert_eq!(paths, ["name/a/b", "name/c"]);
         assert_eq!((read.lengths().total(), read.lengths().piece_count()), (16385, 2));
         assert_eq!((read.trackers(), read.web_seeds()), (&torrent.trackers[..], &torrent.web_seeds[..]));

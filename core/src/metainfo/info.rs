@@ -1,14 +1,15 @@
 //! Reading the `info` dictionary: v1 (BEP 3), v2 (BEP 52), and hybrids, whose halves have to agree.
 
-use super::path::{rename_duplicates, sanitise, sanitise_or_underscore};
-use super::symlink::{Link, Tree};
+use super::names::rename_duplicates;
+use super::path::{FilePath, sanitise, sanitise_or_underscore};
+use super::symlink::{self, Targets};
 use super::{Attributes, Error, File, MAX_DEPTH, MAX_FILES};
 use crate::bencode::{Dict, DictIter, List, Value};
 use crate::id::{InfoHash, InfoHashV2};
 use crate::lengths::{BLOCK_LEN, FileMap, MAX_PIECE_LEN};
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -48,45 +49,35 @@ pub(super) fn parse(info: Dict<'_>) -> Result<Info<'_>, Error> {
     });
 
     let tree = match (info.get(b"file tree").and_then(Value::as_dict), is_v2) {
-        (Some(tree), true) => Some(files_of_tree(tree, &shown_name, list.is_some())?),
+        (Some(tree), true) => Some(Files::of_tree(tree, &shown_name, list.is_some())?),
         (None, true) => return Err(Error::MissingFileTree),
         (Some(_), false) => return Err(Error::MissingMetaVersion),
         (None, false) => None,
     };
     let flat = match (list, has_v1) {
-        (Some(list), _) => Some(files_of_list(list, &shown_name)?),
-        (None, true) => Some(vec![single_file(info, name.ok_or(Error::MissingName)?)?]),
+        (Some(list), _) => Some(Files::of_list(list, &shown_name)?),
+        (None, true) => Some(Files::of_single(info, name.ok_or(Error::MissingName)?)?),
         (None, false) => None,
     };
-    let (mut drafts, map) = match (flat, tree) {
+    let (Files { mut files, targets }, map) = match (flat, tree) {
         (Some(flat), None) => {
-            let map = contiguous(&flat, piece_len)?;
+            let map = contiguous(&flat.files, piece_len)?;
             (flat, map)
         }
         (None, Some(tree)) => {
-            let map = per_file(&tree, piece_len)?;
+            let map = per_file(&tree.files, piece_len)?;
             (tree, map)
         }
-        (Some(flat), Some(tree)) => merge(flat, tree, piece_len)?,
+        (Some(flat), Some(tree)) => merge(flat, &tree.files, piece_len)?,
         (None, None) => return Err(Error::MissingFileTree),
     };
-    if drafts.is_empty() {
-        return Err(Error::NoFiles);
-    }
+    let first = files.first().ok_or(Error::NoFiles)?;
+    let folder = first.path.split().0.is_some().then_some(&shown_name[..]);
 
     let pieces = if has_v1 { piece_hashes(info, &map)? } else { &[] };
-    let root = usize::from(drafts.len() > 1 || drafts[0].file.path.len() > 1);
-    resolve_links(&mut drafts, root);
-    let mut files: Vec<File> = drafts.into_iter().map(|draft| draft.file).collect();
-    rename_duplicates(files.iter_mut().map(|file| (!file.attributes.pad).then_some(&mut file.path)))?;
+    symlink::resolve(&mut files, &targets, folder);
+    rename_duplicates(&mut files)?;
     Ok(Info { v1, v2, name: shown_name, files, map, pieces, private: is_private(info) })
-}
-
-/// A file whose link is not resolved yet.
-struct Draft {
-    file: File,
-    /// What the torrent gives as the target of a link.
-    target: Vec<String>,
 }
 
 fn piece_len(info: Dict<'_>, is_v2: bool) -> Result<u64, Error> {
@@ -128,101 +119,142 @@ fn length(dict: Dict<'_>) -> Result<u64, Error> {
     u64::try_from(len).map_err(|_| Error::InvalidLength)
 }
 
-/// The file that an entry of the list of v1, the whole `info` of a single file, or a leaf of the tree describes.
-fn draft(dict: Dict<'_>, path: Vec<String>, mut attributes: Attributes) -> Result<Draft, Error> {
-    let target = match dict.get(b"symlink path").and_then(Value::as_list) {
-        Some(target) if attributes.symlink => link_target(target)?,
-        _ => vec![],
-    };
-    // BEP 47: links have no length, whatever is written there.
-    let len = if attributes.symlink { 0 } else { length(dict)? };
-    attributes.symlink = !target.is_empty();
-    Ok(Draft { file: File { path, len, attributes, symlink: None, pieces_root: None }, target })
+/// Files, and where those that are links are to lead.
+#[derive(Default)]
+struct Files {
+    files: Vec<File>,
+    targets: Targets,
 }
 
-fn single_file(info: Dict<'_>, name: String) -> Result<Draft, Error> {
-    draft(info, vec![name], attributes(info))
-}
+impl Files {
+    fn of_single(info: Dict<'_>, name: String) -> Result<Self, Error> {
+        let mut files = Self::default();
+        files.push(info, name, attributes(info))?;
+        Ok(files)
+    }
 
-fn files_of_list(list: List<'_>, name: &str) -> Result<Vec<Draft>, Error> {
-    let mut drafts = vec![];
-    for entry in list {
-        if drafts.len() >= MAX_FILES {
+    fn of_list(list: List<'_>, name: &str) -> Result<Self, Error> {
+        let count = list.iter().count().min(MAX_FILES);
+        let mut files = Self { files: Vec::with_capacity(count), targets: Targets::new() };
+        for entry in list {
+            let entry = entry.as_dict().ok_or(Error::InvalidPath)?;
+            let mut attributes = attributes(entry);
+            let path = path_of_entry(entry, name, attributes.pad)?;
+            // BitComet marked its padding by name before BEP 47.
+            attributes.pad |= path.contains("_____padding_file_");
+            files.push(entry, path, attributes)?;
+        }
+        Ok(files)
+    }
+
+    /// Walks the tree of v2 depth first, in the order of its keys.
+    fn of_tree(tree: Dict<'_>, name: &str, has_list: bool) -> Result<Self, Error> {
+        let mut nodes = tree.iter();
+        let is_single =
+            !has_list && nodes.next().is_some_and(|(_, node)| leaf(node).is_some()) && nodes.next().is_none();
+        let mut path = if is_single { String::new() } else { name.to_string() };
+        // Each directory on the way with the length of its path.
+        let mut open: Vec<(DictIter<'_>, usize)> = vec![(tree.iter(), path.len())];
+        let mut files = Self::default();
+        while let Some((directory, path_len)) = open.last_mut() {
+            path.truncate(*path_len);
+            let Some((key, node)) = directory.next() else {
+                open.pop();
+                continue;
+            };
+            let dict = node.as_dict().filter(|_| !key.is_empty()).ok_or(Error::InvalidFileTree)?;
+            push_component(&mut path, &sanitise_or_underscore(key));
+            if open.len() > MAX_DEPTH {
+                return Err(Error::DirectoryTooDeep);
+            }
+            match leaf(node) {
+                Some(properties) => files.push_of_tree(properties, path.clone())?,
+                None => open.push((dict.iter(), path.len())),
+            }
+        }
+        Ok(files)
+    }
+
+    fn push_of_tree(&mut self, properties: Value<'_>, path: String) -> Result<(), Error> {
+        let dict = properties.as_dict().ok_or(Error::InvalidFileTree)?;
+        let attributes = attributes(dict);
+        if attributes.pad {
+            return Err(Error::PadInTree);
+        }
+        let file = self.push(dict, path, attributes)?;
+        if file.len > MAX_TREE_FILE_LEN {
+            return Err(Error::InvalidLength);
+        }
+        if file.len > 0 {
+            let root =
+                dict.get(b"pieces root").and_then(Value::as_bytes).and_then(|root| root.try_into().ok());
+            file.pieces_root = Some(root.filter(|root| *root != [0; 32]).ok_or(Error::MissingPiecesRoot)?);
+        }
+        Ok(())
+    }
+
+    /// Adds the file that an entry of the list of v1, the whole `info` of a single file, or a leaf of the tree is.
+    fn push(&mut self, dict: Dict<'_>, path: String, mut attributes: Attributes) -> Result<&mut File, Error> {
+        let number = self.files.len();
+        if number >= MAX_FILES {
             return Err(Error::TooManyFiles);
         }
-        drafts.push(file_of_list(entry.as_dict().ok_or(Error::InvalidPath)?, name)?);
+        // BEP 47: links have no length, whatever is written there.
+        let len = if attributes.symlink { 0 } else { length(dict)? };
+        if attributes.symlink {
+            let target = dict.get(b"symlink path").and_then(Value::as_list).map(link_target).transpose()?;
+            let target = target.filter(|target| !target.is_empty());
+            attributes.symlink = target.is_some();
+            self.targets.extend(target.map(|target| (number as u32, target)));
+        }
+        self.files.push(File {
+            path: FilePath::new(path),
+            len,
+            attributes,
+            symlink: None,
+            pieces_root: None,
+        });
+        Ok(&mut self.files[number])
     }
-    Ok(drafts)
 }
 
-fn file_of_list(entry: Dict<'_>, name: &str) -> Result<Draft, Error> {
-    let mut attributes = attributes(entry);
+fn path_of_entry(entry: Dict<'_>, name: &str, is_pad: bool) -> Result<String, Error> {
     let components = utf8_or_plain(entry, b"path.utf-8", b"path").and_then(Value::as_list);
-    let path = match components.filter(|list| list.iter().next().is_some()) {
+    match components.filter(|list| list.iter().next().is_some()) {
         Some(components) => {
-            let mut path = vec![name.to_string()];
-            for component in components {
-                path.push(sanitise_or_underscore(component.as_bytes().ok_or(Error::InvalidPath)?));
-                // The torrent's own folder does not count.
-                if path.len() > MAX_DEPTH + 1 {
+            let mut path = name.to_string();
+            for (depth, component) in components.iter().enumerate() {
+                if depth >= MAX_DEPTH {
                     return Err(Error::DirectoryTooDeep);
                 }
+                let component = component.as_bytes().ok_or(Error::InvalidPath)?;
+                push_component(&mut path, &sanitise_or_underscore(component));
             }
-            path
+            Ok(path)
         }
-        None if attributes.pad => vec![".pad".into(), length(entry)?.to_string()],
-        None => return Err(Error::MissingName),
-    };
-    // BitComet marked its padding by name before BEP 47.
-    attributes.pad |= path.iter().any(|component| component.contains("_____padding_file_"));
-    draft(entry, path, attributes)
+        None if is_pad => Ok(format!(".pad/{}", length(entry)?)),
+        None => Err(Error::MissingName),
+    }
 }
 
-fn link_target(components: List<'_>) -> Result<Vec<String>, Error> {
-    let mut target = vec![];
-    for component in components {
+fn link_target(components: List<'_>) -> Result<String, Error> {
+    let mut target = String::new();
+    for (depth, component) in components.iter().enumerate() {
+        if depth >= MAX_DEPTH {
+            return Err(Error::DirectoryTooDeep);
+        }
         let component = component.as_bytes().ok_or(Error::InvalidPath)?;
         // BEP 47 forbids these; without them the rest is still seen from the torrent's folder.
         if !matches!(component, b"." | b"..") {
-            target.push(sanitise_or_underscore(component));
-        }
-        if target.len() > MAX_DEPTH {
-            return Err(Error::DirectoryTooDeep);
+            push_component(&mut target, &sanitise_or_underscore(component));
         }
     }
     Ok(target)
 }
 
-/// Walks the tree of v2 depth first, in the order of its keys.
-fn files_of_tree(tree: Dict<'_>, name: &str, has_list: bool) -> Result<Vec<Draft>, Error> {
-    let is_single =
-        !has_list && tree.iter().count() == 1 && tree.iter().all(|(_, node)| leaf(node).is_some());
-    let mut path: Vec<String> = if is_single { vec![] } else { vec![name.to_string()] };
-    let mut open: Vec<DictIter<'_>> = vec![tree.iter()];
-    let mut drafts = vec![];
-    while let Some(directory) = open.last_mut() {
-        let Some((key, node)) = directory.next() else {
-            open.pop();
-            path.pop();
-            continue;
-        };
-        let dict = node.as_dict().filter(|_| !key.is_empty()).ok_or(Error::InvalidFileTree)?;
-        path.push(sanitise_or_underscore(key));
-        if path.len() > MAX_DEPTH + 1 {
-            return Err(Error::DirectoryTooDeep);
-        }
-        match leaf(node) {
-            Some(properties) => {
-                if drafts.len() >= MAX_FILES {
-                    return Err(Error::TooManyFiles);
-                }
-                drafts.push(file_of_tree(properties, path.clone())?);
-                path.pop();
-            }
-            None => open.push(dict.iter()),
-        }
-    }
-    Ok(drafts)
+fn push_component(path: &mut String, component: &str) {
+    path.push_str(if path.is_empty() { "" } else { "/" });
+    path.push_str(component);
 }
 
 /// The properties below a name, if it names a file: the only key there is empty.
@@ -232,73 +264,36 @@ fn leaf(node: Value<'_>) -> Option<Value<'_>> {
     (key.is_empty() && pairs.next().is_none()).then_some(properties)
 }
 
-fn file_of_tree(properties: Value<'_>, path: Vec<String>) -> Result<Draft, Error> {
-    let dict = properties.as_dict().ok_or(Error::InvalidFileTree)?;
-    let attributes = attributes(dict);
-    if attributes.pad {
-        return Err(Error::PadInTree);
-    }
-    let mut draft = draft(dict, path, attributes)?;
-    if draft.file.len > MAX_TREE_FILE_LEN {
-        return Err(Error::InvalidLength);
-    }
-    if draft.file.len > 0 {
-        let root = dict.get(b"pieces root").and_then(Value::as_bytes).and_then(|root| root.try_into().ok());
-        draft.file.pieces_root = Some(root.filter(|root| *root != [0; 32]).ok_or(Error::MissingPiecesRoot)?);
-    }
-    Ok(draft)
-}
-
-fn contiguous(drafts: &[Draft], piece_len: u64) -> Result<FileMap, Error> {
-    let lens: Vec<_> = drafts.iter().map(|draft| (draft.file.len, draft.file.attributes.pad)).collect();
+fn contiguous(files: &[File], piece_len: u64) -> Result<FileMap, Error> {
+    let lens: Vec<_> = files.iter().map(|file| (file.len, file.attributes.pad)).collect();
     Ok(FileMap::contiguous(&lens, piece_len)?)
 }
 
-fn per_file(drafts: &[Draft], piece_len: u64) -> Result<FileMap, Error> {
-    let lens: Vec<_> = drafts.iter().map(|draft| draft.file.len).collect();
+fn per_file(files: &[File], piece_len: u64) -> Result<FileMap, Error> {
+    let lens: Vec<_> = files.iter().map(|file| file.len).collect();
     Ok(FileMap::per_file(&lens, piece_len)?)
 }
 
 /// The files of a hybrid: those of v1 with the roots of v2, if both name the same files and padding puts each of
 /// them at the start of a piece. Empty files and links may differ, since no piece holds any of them.
-fn merge(mut flat: Vec<Draft>, tree: Vec<Draft>, piece_len: u64) -> Result<(Vec<Draft>, FileMap), Error> {
-    let map = contiguous(&flat, piece_len)?;
-    let mut roots = tree.iter().map(|draft| &draft.file).filter(|file| file.len > 0);
+fn merge(mut flat: Files, tree: &[File], piece_len: u64) -> Result<(Files, FileMap), Error> {
+    let map = contiguous(&flat.files, piece_len)?;
+    let mut twins = tree.iter().filter(|file| file.len > 0);
     let mut start = 0;
-    for draft in &mut flat {
-        let file = &mut draft.file;
+    for file in &mut flat.files {
         if file.len > 0 && !file.attributes.pad {
-            let twin = roots.next().filter(|twin| twin.path == file.path && twin.len == file.len);
+            let twin = twins.next().filter(|twin| twin.path == file.path && twin.len == file.len);
             let twin = twin.filter(|_| start % piece_len == 0).ok_or(Error::InconsistentFiles)?;
             file.pieces_root = twin.pieces_root;
         }
         // The map has added these up already without an overflow.
         start += file.len;
     }
-    let pieces = per_file(&tree, piece_len)?.lengths().piece_count();
-    if roots.next().is_some() || pieces != map.lengths().piece_count() {
+    let pieces = per_file(tree, piece_len)?.lengths().piece_count();
+    if twins.next().is_some() || pieces != map.lengths().piece_count() {
         return Err(Error::InconsistentFiles);
     }
     Ok((flat, map))
-}
-
-fn resolve_links(drafts: &mut [Draft], root: usize) {
-    let links: Vec<usize> = (0..drafts.len()).filter(|at| !drafts[*at].target.is_empty()).collect();
-    if links.is_empty() {
-        return;
-    }
-    fn link(draft: &Draft, root: usize) -> Option<Link<'_>> {
-        (!draft.target.is_empty()).then_some(Link { target: &draft.target, root })
-    }
-    let stored = drafts.iter().filter(|draft| !draft.file.attributes.pad);
-    let tree = Tree::new(stored.map(|draft| (&draft.file.path[..], link(draft, root))));
-    let resolved: Vec<_> = links
-        .into_iter()
-        .map(|at| (at, link(&drafts[at], root).and_then(|link| tree.resolve(&drafts[at].file.path, link))))
-        .collect();
-    for (at, target) in resolved {
-        drafts[at].file.symlink = target;
-    }
 }
 
 /// What libtorrent takes: the number of nodes in a file's tree stays within 31 bits.

@@ -7,12 +7,14 @@ pub mod create;
 mod error;
 mod info;
 pub mod merkle;
+mod names;
 mod path;
 mod symlink;
 pub(crate) mod url;
 
 pub use error::Error;
-pub use path::{MAX_RENAMES, sanitise, sanitise_or_underscore};
+pub use names::MAX_RENAMES;
+pub use path::{FilePath, sanitise, sanitise_or_underscore};
 pub use url::{show_endpoint, tracker as tracker_url, web_seed as web_seed_url};
 
 use crate::bencode::{Dict, Document, Limits, Value};
@@ -64,16 +66,16 @@ pub struct Metainfo {
 /// A file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// The components of its path below the folder of downloads, harmless and unlike those of any other file that is
-    /// stored. In a torrent of several files the first is the torrent's name.
-    pub path: Vec<String>,
+    /// Its path below the folder of downloads, unlike that of any other file that is stored. In a torrent of several
+    /// files the first component is the torrent's name.
+    pub path: FilePath,
     /// Its length in bytes.
     pub len: u64,
     /// What it is besides its bytes.
     pub attributes: Attributes,
     /// Where a link shows: the path of a file or directory of the same torrent. A link to anything else has none, and
     /// there is nothing to create for it.
-    pub symlink: Option<Vec<String>>,
+    pub symlink: Option<FilePath>,
     /// The root of its hash tree (BEP 52), if the torrent is v2 and the file not empty.
     pub pieces_root: Option<Hash>,
 }

@@ -1,15 +1,48 @@
-//! Names of files, made harmless: no component leaves the folder it lies in, and no two files share a path.
+//! Paths of files, made harmless: no component leaves the folder it lies in.
 //!
 //! The outcome is what libtorrent makes on Linux, so that data downloaded with other clients is found again.
 
-use super::Error;
-use alloc::collections::BTreeSet;
-use alloc::format;
+use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
+use core::fmt;
 
-/// How many suffixes may be tried in one torrent before it counts as hostile (limit L7).
-pub const MAX_RENAMES: u32 = 500;
+/// The path of a file below the folder of downloads: one or more harmless components.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilePath(Box<str>);
+
+impl FilePath {
+    /// Harmless components with slashes in between; none of them holds a slash.
+    pub(super) fn new(joined: impl Into<Box<str>>) -> Self {
+        Self(joined.into())
+    }
+
+    /// The components with slashes in between, on every system.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The components in order, at least one.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The directory that the file lies in and its name there.
+    pub fn split(&self) -> (Option<&str>, &str) {
+        self.0.rsplit_once('/').map_or((None, &self.0), |(directory, name)| (Some(directory), name))
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
 
 /// A name or path component as it can stand on a disk; `None` if nothing is left of it, as of `..`.
 ///
@@ -32,50 +65,6 @@ pub fn sanitise_or_underscore(raw: &[u8]) -> String {
     sanitise(raw).unwrap_or_else(|| "_".into())
 }
 
-/// Gives each path that an earlier file or a directory already has, upper and lower case alike, a number in front of
-/// its extension. `None` stands for a file that is not stored and may share its name.
-pub(super) fn rename_duplicates<'a>(
-    paths: impl Iterator<Item = Option<&'a mut Vec<String>>>,
-) -> Result<(), Error> {
-    let mut paths: Vec<_> = paths.flatten().collect();
-    let mut taken = BTreeSet::new();
-    for path in &paths {
-        let mut directory = String::new();
-        for component in &path[..path.len() - 1] {
-            directory.push_str(&component.to_lowercase());
-            taken.insert(directory.clone());
-            directory.push('/');
-        }
-    }
-    let mut tries = 0;
-    for path in &mut paths {
-        if taken.insert(path.join("/").to_lowercase()) {
-            continue;
-        }
-        let original = path.pop().expect("a path has a component");
-        for number in 1.. {
-            path.push(numbered(&original, number));
-            if taken.insert(path.join("/").to_lowercase()) {
-                break;
-            }
-            tries += 1;
-            if tries > MAX_RENAMES {
-                return Err(Error::TooManyRenames);
-            }
-            path.pop();
-        }
-    }
-    Ok(())
-}
-
-/// `name.1.txt` of `name.txt`, short enough for every file system.
-fn numbered(name: &str, number: u32) -> String {
-    let (stem, extension) = name.rfind('.').map_or((name, ""), |dot| name.split_at(dot));
-    let suffix = format!(".{number}{extension}");
-    let room = MAX_COMPONENT_LEN.saturating_sub(suffix.len());
-    format!("{}{suffix}", &stem[..boundary_below(stem, room)])
-}
-
 /// Cuts what is longer than [`CUT_LEN`] behind the character that reaches it, and puts a short extension back.
 fn cut(mut name: String) -> String {
     if name.len() <= CUT_LEN {
@@ -91,10 +80,6 @@ fn cut(mut name: String) -> String {
 
 fn boundary_above(text: &str, at: usize) -> usize {
     (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
-}
-
-fn boundary_below(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// Separators of any system, NUL, and characters of no width or that turn the direction of writing: these make one
@@ -116,16 +101,10 @@ fn is_dropped(c: char) -> bool {
 const CUT_LEN: usize = 240;
 /// The longest extension that a cut name keeps, its dot counted.
 const MAX_EXTENSION_LEN: usize = 9;
-/// What common file systems take, in bytes.
-const MAX_COMPONENT_LEN: usize = 255;
 
 #[cfg(test)]
 mod tests {
-    use super::{numbered, rename_duplicates, sanitise, sanitise_or_underscore};
-    use crate::metainfo::Error;
-    use alloc::collections::BTreeSet;
-    use alloc::string::String;
-    use alloc::vec::Vec;
+    use super::{FilePath, sanitise, sanitise_or_underscore};
     use proptest::prelude::*;
 
     #[test]
@@ -168,32 +147,11 @@ mod tests {
         assert_eq!(sanitise(wide.as_bytes()).unwrap(), "世".repeat(80));
     }
 
-    fn renamed(paths: &[&str]) -> Result<Vec<String>, Error> {
-        let mut paths: Vec<Vec<String>> =
-            paths.iter().map(|path| path.split('/').map(String::from).collect()).collect();
-        rename_duplicates(paths.iter_mut().map(Some))?;
-        Ok(paths.iter().map(|path| path.join("/")).collect())
-    }
-
     #[test]
-    fn duplicates_are_numbered_in_front_of_their_extension() {
-        assert_eq!(
-            renamed(&["t/a.txt", "t/a.txt", "t/A.TXT", "t/a.1.txt", "t/b", "t/b"]).unwrap(),
-            ["t/a.txt", "t/a.1.txt", "t/A.2.TXT", "t/a.1.1.txt", "t/b", "t/b.1"]
-        );
-        assert_eq!(
-            renamed(&["t/dir", "t/dir/a"]).unwrap(),
-            ["t/dir.1", "t/dir/a"],
-            "a directory keeps its name"
-        );
-        assert_eq!(numbered(&"x".repeat(252), 10).len(), 255);
-    }
-
-    #[test]
-    fn too_many_duplicates_are_hostile() {
-        // The nth duplicate finds n - 1 numbers taken: 32 of them make 496 tries, 33 make 528.
-        assert_eq!(renamed(&["t/a"; 33]).unwrap()[32], "t/a.32");
-        assert_eq!(renamed(&["t/a"; 34]), Err(Error::TooManyRenames));
+    fn a_path_knows_its_parts() {
+        let path = FilePath::new("a/b/c");
+        assert!(path.components().eq(["a", "b", "c"]));
+        assert_eq!((path.split(), FilePath::new("a").split()), ((Some("a/b"), "c"), (None, "a")));
     }
 
     proptest! {
@@ -212,25 +170,6 @@ mod tests {
             prop_assert!(!matches!(&*clean, "" | "." | ".."));
             let found = clean.find(['/', '\\', '\0', '\u{202e}', '\u{200b}']);
             prop_assert_eq!(found, None);
-        }
-
-        #[test]
-        fn renamed_paths_differ_even_without_case(
-            paths in prop::collection::vec(prop::collection::vec("[aAbB.]{1,2}", 1..3), 0..12),
-        ) {
-            let mut paths: Vec<Vec<String>> = paths
-                .iter()
-                .map(|path| path.iter().map(|part| sanitise_or_underscore(part.as_bytes())).collect())
-                .collect();
-            if rename_duplicates(paths.iter_mut().map(Some)).is_ok() {
-                let names: Vec<String> = paths.iter().map(|path| path.join("/").to_lowercase()).collect();
-                let seen: BTreeSet<&str> = names.iter().map(|name| &name[..]).collect();
-                prop_assert_eq!(seen.len(), names.len());
-                for name in &names {
-                    let mut directories = name.match_indices('/').map(|(slash, _)| &name[..slash]);
-                    prop_assert!(directories.all(|directory| !seen.contains(directory)));
-                }
-            }
         }
     }
 }

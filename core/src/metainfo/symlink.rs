@@ -1,128 +1,135 @@
 //! Where the symbolic links of a torrent lead (BEP 47): to a file or directory of the same torrent, or nowhere.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use super::names::Names;
+use super::{File, FilePath};
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// What the links are resolved against.
-pub(super) struct Tree<'a> {
-    directories: BTreeSet<&'a [String]>,
-    /// Files, and for links the path that they give.
-    entries: BTreeMap<&'a [String], Option<Link<'a>>>,
+/// The targets that a torrent gives, by the numbers of the links: harmless components with slashes in between.
+pub(super) type Targets = BTreeMap<u32, String>;
+
+/// Gives each link the path it shows, if following it ends at a file or directory of the torrent. `folder` is the
+/// torrent's own, if it has several files.
+pub(super) fn resolve(files: &mut [File], targets: &Targets, folder: Option<&str>) {
+    if targets.is_empty() {
+        return;
+    }
+    let stored = files.iter().zip(0..).filter(|(file, _)| !file.attributes.pad);
+    let names = Names::new(stored.map(|(file, number)| (Cow::Borrowed(file.path.as_str()), number)));
+    let links = Links { files, names, targets, folder };
+    let resolved: Vec<_> = targets.keys().map(|link| (*link, links.resolve(*link))).collect();
+    for (link, path) in resolved {
+        files[link as usize].symlink = path;
+    }
 }
 
-/// A link as the torrent gives it, sanitised.
-#[derive(Clone, Copy)]
-pub(super) struct Link<'a> {
-    /// The components, seen from the folder of the torrent, or by older tools from the folder of the link.
-    pub(super) target: &'a [String],
-    /// How many components of every path are the torrent's own folder.
-    pub(super) root: usize,
+struct Links<'a> {
+    files: &'a [File],
+    names: Names<'a>,
+    targets: &'a Targets,
+    folder: Option<&'a str>,
 }
 
-impl<'a> Tree<'a> {
-    pub(super) fn new(files: impl Iterator<Item = (&'a [String], Option<Link<'a>>)>) -> Self {
-        let mut tree = Self { directories: BTreeSet::new(), entries: BTreeMap::new() };
-        for (path, link) in files {
-            tree.directories.extend((1..path.len()).map(|depth| &path[..depth]));
-            // Of two with one path the first keeps it.
-            tree.entries.entry(path).or_insert(link);
+impl Links<'_> {
+    fn resolve(&self, link: u32) -> Option<FilePath> {
+        let path = self.target(link)?;
+        self.leads_somewhere(&path).then(|| FilePath::new(path))
+    }
+
+    /// The path that a link gives, seen from the torrent's folder, or by older tools from the folder of the link.
+    fn target(&self, link: u32) -> Option<String> {
+        let target = self.targets.get(&link)?;
+        let below = |folder: Option<&str>| match folder {
+            Some(folder) => format!("{folder}/{target}"),
+            None => target.clone(),
+        };
+        let from_torrent = below(self.folder);
+        if self.is_there(&from_torrent) {
+            return Some(from_torrent);
         }
-        tree
+        let from_link = below(self.files[link as usize].path.split().0);
+        Some(if self.is_there(&from_link) { from_link } else { from_torrent })
     }
 
-    /// The path that the link at `path` shows, if following it ends at a file or directory of the torrent.
-    pub(super) fn resolve(&self, path: &[String], link: Link<'_>) -> Option<Vec<String>> {
-        let target = self.target(path, link);
-        self.leads_somewhere(target.clone()).then_some(target)
+    fn is_there(&self, path: &str) -> bool {
+        self.names.files(path).next().is_some() || self.names.is_directory(path)
     }
 
-    /// From the folder of the torrent, unless only from the folder of the link something is there.
-    fn target(&self, path: &[String], link: Link<'_>) -> Vec<String> {
-        let from_root = [&path[..link.root], link.target].concat();
-        if self.has(&from_root) {
-            return from_root;
-        }
-        let from_link = [&path[..path.len() - 1], link.target].concat();
-        if self.has(&from_link) { from_link } else { from_root }
-    }
-
-    fn has(&self, path: &[String]) -> bool {
-        self.directories.contains(path) || self.entries.contains_key(path)
-    }
-
-    /// Walks down `path`, replacing each link on the way by what it shows.
-    fn leads_somewhere(&self, mut path: Vec<String>) -> bool {
-        let (mut depth, mut hops) = (1, 0);
-        while depth <= path.len() {
-            let (walked, rest) = path.split_at(depth);
-            if self.directories.contains(walked) {
-                depth += 1;
-                continue;
+    /// Follows `path`, replacing each link on the way by what it shows.
+    fn leads_somewhere(&self, path: &str) -> bool {
+        let mut path = String::from(path);
+        for _ in 0..=MAX_HOPS {
+            if self.names.is_directory(&path) {
+                return true;
             }
-            match self.entries.get(walked) {
-                None => return false,
-                Some(None) => return rest.is_empty(),
-                Some(Some(link)) => {
-                    hops += 1;
-                    if hops > MAX_HOPS {
-                        return false;
-                    }
-                    path = [&self.target(walked, *link)[..], rest].concat();
-                    if path.len() > super::MAX_DEPTH {
-                        return false;
-                    }
-                    depth = 1;
-                }
+            // What lies above a directory is a directory, so the first component that is none can be searched for.
+            let ends: Vec<usize> =
+                path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]).collect();
+            let end = ends[ends.partition_point(|end| self.names.is_directory(&path[..*end]))];
+            let (walked, rest) = path.split_at(end);
+            let Some(file) = self.names.files(walked).next() else { return false };
+            match self.target(file) {
+                None => return rest.is_empty(),
+                Some(target) => path = target + rest,
+            }
+            if path.len() > MAX_PATH_LEN {
+                return false;
             }
         }
-        depth > 1
+        false
     }
 }
 
-/// How many links may lie on the way to a target; as many as Linux follows.
-const MAX_HOPS: u32 = 40;
+/// How many links may lie on the way to a target. Two or three do in practice.
+const MAX_HOPS: u32 = 8;
+/// How long a path may grow on the way; as much as systems take.
+const MAX_PATH_LEN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, Tree};
-    use alloc::string::String;
+    use super::{Targets, resolve};
+    use crate::metainfo::{Attributes, File, FilePath};
+    use alloc::string::{String, ToString};
     use alloc::vec::Vec;
-
-    fn split(path: &str) -> Vec<String> {
-        path.split('/').filter(|part| !part.is_empty()).map(String::from).collect()
-    }
-
-    fn link(target: &[String]) -> Link<'_> {
-        Link { target, root: 1 }
-    }
+    use alloc::{format, vec};
 
     /// Where the first of `files`, a link, leads; a link is written `path > target`.
-    fn resolve(files: &[&str]) -> Option<String> {
-        let files: Vec<(Vec<String>, Option<Vec<String>>)> = files
-            .iter()
-            .map(|file| match file.split_once(" > ") {
-                Some((path, target)) => (split(path), Some(split(target))),
-                None => (split(file), None),
-            })
-            .collect();
-        let tree = Tree::new(files.iter().map(|(path, target)| (&path[..], target.as_deref().map(link))));
-        let target = files[0].1.as_deref().expect("the first file is a link");
-        tree.resolve(&files[0].0, link(target)).map(|path| path.join("/"))
+    fn first(files: &[&str]) -> Option<String> {
+        let mut targets = Targets::new();
+        let mut read: Vec<File> = vec![];
+        for file in files {
+            let (path, target) =
+                file.split_once(" > ").map_or((*file, None), |(path, target)| (path, Some(target)));
+            targets.extend(target.map(|target| (read.len() as u32, target.to_string())));
+            let attributes = Attributes { symlink: target.is_some(), ..Attributes::default() };
+            read.push(File {
+                path: FilePath::new(path),
+                len: 0,
+                attributes,
+                symlink: None,
+                pieces_root: None,
+            });
+        }
+        resolve(&mut read, &targets, Some("t"));
+        read[0].symlink.as_ref().map(FilePath::to_string)
     }
 
     #[test]
     fn a_link_shows_a_file_or_directory_of_the_torrent() {
-        assert_eq!(resolve(&["t/l > a/f", "t/a/f"]).as_deref(), Some("t/a/f"));
-        assert_eq!(resolve(&["t/l > a", "t/a/b/f"]).as_deref(), Some("t/a"));
-        assert_eq!(resolve(&["t/a/l > f", "t/a/f"]).as_deref(), Some("t/a/f"), "seen from the link");
+        assert_eq!(first(&["t/l > a/f", "t/a/f"]).as_deref(), Some("t/a/f"));
+        assert_eq!(first(&["t/l > a", "t/a/b/f"]).as_deref(), Some("t/a"));
+        assert_eq!(first(&["t/a/l > f", "t/a/f"]).as_deref(), Some("t/a/f"), "seen from the link");
     }
 
     #[test]
     fn a_link_may_lead_through_other_links() {
         let files = ["t/l > v/current/f", "t/v/current > v/a", "t/v/a/f"];
-        assert_eq!(resolve(&files).as_deref(), Some("t/v/current/f"), "the path itself is kept");
-        assert_eq!(resolve(&["t/l > m", "t/m > f", "t/f"]).as_deref(), Some("t/m"));
+        assert_eq!(first(&files).as_deref(), Some("t/v/current/f"), "the path itself is kept");
+        assert_eq!(first(&["t/l > m", "t/m > f", "t/f"]).as_deref(), Some("t/m"));
+        assert_eq!(first(&["t/l > m/b", "t/m > a", "t/a/b/f"]).as_deref(), Some("t/m/b"));
     }
 
     #[test]
@@ -134,7 +141,12 @@ mod tests {
             &["t/l > m", "t/m > l"],
             &["t/l > m/x", "t/m > m/x"],
         ] {
-            assert_eq!(resolve(files), None, "{files:?}");
+            assert_eq!(first(files), None, "{files:?}");
         }
+        let chain: Vec<String> =
+            (0..20).map(|i| format!("t/{i} > {}", i + 1)).chain(["t/20".into()]).collect();
+        let chain: Vec<&str> = chain.iter().map(|link| &link[..]).collect();
+        assert_eq!(first(&chain), None, "too long a chain");
+        assert_eq!(first(&chain[15..]).as_deref(), Some("t/16"));
     }
 }

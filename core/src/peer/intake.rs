@@ -7,7 +7,9 @@ use crate::lengths::Block;
 use crate::machine::{Outbox, Timestamp};
 use crate::session::{Intake, Reason};
 use crate::store::payload::Payload;
-use crate::wire::{self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Frame, Handshake, Message, Offence, RawBlock};
+use crate::wire::{
+    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Frame, Handshake, Message, Offence, RawBlock,
+};
 use bytes::BytesMut;
 use core::time::Duration;
 
@@ -26,10 +28,12 @@ impl Peer {
                     let taken = match frame {
                         Frame::Handshake(theirs) => self.on_handshake(theirs, out),
                         Frame::Message(message) => self.on_message(now, message, out),
-                        Frame::PieceHead { piece, begin, len } => match self.on_piece_head(now, piece, begin, len) {
-                            Ok(()) => return Intake::Payload(len),
-                            Err(offence) => Err(offence),
-                        },
+                        Frame::PieceHead { piece, begin, len } => {
+                            match self.on_piece_head(now, piece, begin, len) {
+                                Ok(()) => return Intake::Payload(len),
+                                Err(offence) => Err(offence),
+                            }
+                        }
                     };
                     if let Err(offence) = taken {
                         self.close(offence.into(), out);
@@ -89,7 +93,12 @@ impl Peer {
         Ok(())
     }
 
-    fn on_message(&mut self, now: Timestamp, message: Message, out: &mut Outbox<Action>) -> Result<(), Offence> {
+    fn on_message(
+        &mut self,
+        now: Timestamp,
+        message: Message,
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Offence> {
         let fast_only = matches!(
             message,
             Message::AllowedFast(_)
@@ -204,7 +213,12 @@ impl Peer {
         Ok(())
     }
 
-    fn on_request(&mut self, now: Timestamp, request: RawBlock, out: &mut Outbox<Action>) -> Result<(), Offence> {
+    fn on_request(
+        &mut self,
+        now: Timestamp,
+        request: RawBlock,
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Offence> {
         let lengths = self.setup.map.lengths();
         let block = lengths
             .check_request(request.piece, request.begin, request.len)

@@ -9,8 +9,6 @@
 
 mod intake;
 mod requests;
-#[cfg(any())]
-mod tests;
 mod uploads;
 
 use crate::bitfield::Bitfield;
@@ -357,7 +355,9 @@ impl Peer {
     pub fn wants_write(&self, completed: &[PieceIndex]) -> bool {
         !self.control.is_empty()
             || self.stage == Stage::Open
-                && (self.told < completed.len() || self.requests.has_to_send() || self.uploads.peek_ready().is_some())
+                && (self.told < completed.len()
+                    || self.requests.has_to_send()
+                    || self.uploads.peek_ready().is_some())
     }
 
     /// Appends what is to be written now: messages, haves, requests, then blocks as far as `payload_budget` goes.
@@ -419,7 +419,8 @@ impl Peer {
             self.say(&Message::Bitfield(Bytes::copy_from_slice(have.as_bytes())));
         }
         self.told = told;
-        if self.setup.ours.reserved.extended() && self.theirs.is_some_and(|theirs| theirs.reserved.extended()) {
+        if self.setup.ours.reserved.extended() && self.theirs.is_some_and(|theirs| theirs.reserved.extended())
+        {
             let ours = ExtendedHandshake {
                 client: Some(self.setup.client.clone()),
                 ids: ExtensionIds::ours([Extension::UploadOnly]),
@@ -494,7 +495,9 @@ impl Machine for Peer {
                 wire::encode_handshake(&self.setup.ours, &mut self.control);
             }
             Event::Connected => {}
-            Event::Hello { have, told, allowed, upload_only } => self.on_hello(&have, told, allowed, upload_only),
+            Event::Hello { have, told, allowed, upload_only } => {
+                self.on_hello(&have, told, allowed, upload_only)
+            }
             Event::Interest(want) => {
                 if self.stage == Stage::Open && self.we_want != want {
                     self.we_want = want;

@@ -134,13 +134,17 @@ impl Requests {
             self.slow_start = false;
         }
         // Half of the old rate smooths out the windows that a burst happens to fall into.
-        self.rate_bytes_per_s =
-            if self.slow_start { rate.max(self.rate_bytes_per_s) } else { (rate + self.rate_bytes_per_s) / 2 };
+        self.rate_bytes_per_s = if self.slow_start {
+            rate.max(self.rate_bytes_per_s)
+        } else {
+            (rate + self.rate_bytes_per_s) / 2
+        };
         if !self.slow_start {
             let ahead = self.round_trip.saturating_mul(2) + QUEUE_TIME;
             let ahead_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
             let blocks = self.rate_bytes_per_s.saturating_mul(ahead_ms) / 1000 / u64::from(BLOCK_LEN) + 1;
-            self.depth = u32::try_from(blocks).unwrap_or(u32::MAX).clamp(MIN_DEPTH.min(self.limit), self.limit);
+            self.depth =
+                u32::try_from(blocks).unwrap_or(u32::MAX).clamp(MIN_DEPTH.min(self.limit), self.limit);
         }
         self.window_start = now;
         self.window_bytes = 0;

@@ -50,7 +50,10 @@ impl Uploads {
         let first = self.queue.pop_front()?;
         let (mut blocks, mut len) = (alloc::vec![Some(first)], first.len());
         while let Some(next) = self.queue.front() {
-            if next.piece() != first.piece() || next.begin() != first.begin() + len || len + next.len() > READ_MAX {
+            if next.piece() != first.piece()
+                || next.begin() != first.begin() + len
+                || len + next.len() > READ_MAX
+            {
                 break;
             }
             len += next.len();
@@ -107,7 +110,8 @@ impl Uploads {
 
     /// Drops every request that `keep` does not keep; returns them.
     pub(super) fn retain(&mut self, keep: impl Fn(Block) -> bool) -> Vec<Block> {
-        let mut dropped: Vec<Block> = self.ready.iter().map(|(block, _)| *block).filter(|b| !keep(*b)).collect();
+        let mut dropped: Vec<Block> =
+            self.ready.iter().map(|(block, _)| *block).filter(|b| !keep(*b)).collect();
         self.ready.retain(|(block, _)| keep(*block));
         self.ready_bytes = self.ready.iter().map(|(block, _)| u64::from(block.len())).sum();
         for slot in self.reading.iter_mut().flat_map(|reading| &mut reading.blocks) {

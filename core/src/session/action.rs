@@ -257,7 +257,9 @@ impl fmt::Display for Notice {
                 write!(f, "{torrent} tracker {tracker} named {peers} peers")?;
                 warning.iter().try_for_each(|text| write!(f, "; it warns: {text}"))
             }
-            Self::TrackerFailed { torrent, tracker, why } => write!(f, "{torrent} tracker {tracker} failed: {why}"),
+            Self::TrackerFailed { torrent, tracker, why } => {
+                write!(f, "{torrent} tracker {tracker} failed: {why}")
+            }
         }
     }
 }

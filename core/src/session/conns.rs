@@ -26,7 +26,9 @@ pub(super) struct Conn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     /// It was accepted, and its handshake has not named a torrent yet.
-    Greeting { until: Timestamp },
+    Greeting {
+        until: Timestamp,
+    },
     Torrent(TorrentId),
 }
 
@@ -58,7 +60,8 @@ impl Session {
         let until = now + GREETING_TIMEOUT;
         let owner = Owner::Greeting { until };
         self.due.insert((until, Due::Greeting(conn)));
-        self.conns.insert(conn, Conn { remote, owner, half_open: false, credit: GREETING_CREDIT, starving: false });
+        self.conns
+            .insert(conn, Conn { remote, owner, half_open: false, credit: GREETING_CREDIT, starving: false });
         self.actions.push_back(Action::ReadCredit { conn, bytes: GREETING_CREDIT });
         Some(conn)
     }
@@ -260,7 +263,9 @@ impl Session {
 
     /// When a limit next lets somebody read or write who waits for it.
     pub(super) fn limits_due(&self) -> Option<Deadline> {
-        let torrent = |conn: &ConnId| self.conns.get(conn).and_then(Conn::torrent).and_then(|id| self.torrents.get(&id));
+        let torrent = |conn: &ConnId| {
+            self.conns.get(conn).and_then(Conn::torrent).and_then(|id| self.torrents.get(&id))
+        };
         let mut next = None;
         // Those that wait for memory are let on when a block is written.
         let readers = self.starving.iter().filter_map(torrent).filter(|slot| slot.torrent.takes_data());

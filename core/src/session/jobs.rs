@@ -5,8 +5,8 @@ use crate::id::{JobId, TorrentId};
 use crate::machine::{Machine as _, Timestamp};
 use crate::torrent::known_peers::Source;
 use crate::tracker::{
-    self, Announce, AnnounceId, AnnounceRequest, AnnouncerAction, AnnouncerEvent, Answer, AskId, Question, Scheme,
-    TrackerError, TrackerUrl, UdpAction, UdpEvent, UdpReply,
+    self, Announce, AnnounceId, AnnounceRequest, AnnouncerAction, AnnouncerEvent, Answer, AskId, Question,
+    Scheme, TrackerError, TrackerUrl, UdpAction, UdpEvent, UdpReply,
 };
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;

@@ -13,8 +13,6 @@ mod conns;
 mod event;
 mod jobs;
 mod reason;
-#[cfg(any())]
-mod tests;
 
 pub use crate::torrent::NewTorrent;
 pub use crate::torrent::status::{Status, Waiting};
@@ -175,7 +173,9 @@ impl Session {
             Event::Datagram { from, data } => self.to_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
                 if let Some(Job::Disk { torrent, job }) = self.jobs.remove(&job) {
-                    self.with_torrent(now, torrent, |torrent, out| torrent.handle_disk(now, job, result, out));
+                    self.with_torrent(now, torrent, |torrent, out| {
+                        torrent.handle_disk(now, job, result, out)
+                    });
                     self.feed(now);
                 }
             }
@@ -342,7 +342,8 @@ impl Session {
     /// Dials for a torrent as long as there are places and addresses.
     fn dial(&mut self, now: Timestamp, id: TorrentId) {
         while let Some(slot) = self.torrents.get_mut(&id) {
-            if self.conns.len() >= self.config.max_connections || self.half_open >= self.config.max_half_open {
+            if self.conns.len() >= self.config.max_connections || self.half_open >= self.config.max_half_open
+            {
                 self.crowded.insert(id);
                 return;
             }
@@ -377,7 +378,13 @@ impl Session {
             return;
         }
         self.stop_by = Some(now + STOP_LIMIT);
-        for conn in self.conns.iter().filter(|(_, conn)| conn.torrent().is_none()).map(|(conn, _)| *conn).collect::<Vec<_>>() {
+        for conn in self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.torrent().is_none())
+            .map(|(conn, _)| *conn)
+            .collect::<Vec<_>>()
+        {
             self.forget(conn);
             self.actions.push_back(Action::Disconnect { conn, reason: Reason::Stopping });
         }

@@ -26,7 +26,8 @@ impl Check {
 impl Store {
     pub(super) fn start_check(&mut self, out: &mut Outbox<Action>) {
         let files = self.map.file_count();
-        self.check = Some(Check { found: vec![0; files as usize], next_file: 0, next_piece: 0, under_way: 0 });
+        self.check =
+            Some(Check { found: vec![0; files as usize], next_file: 0, next_piece: 0, under_way: 0 });
         self.check_next(out);
     }
 

@@ -244,13 +244,10 @@ impl Store {
         assert_eq!(payload.len(), block.len(), "the decoder checks lengths");
         let piece = block.piece();
         let lengths = self.map.lengths();
-        let open = self
-            .open
-            .entry(piece)
-            .or_insert_with(|| {
-                self.attempts = self.attempts.wrapping_add(1);
-                OpenPiece::new(lengths.block_count(piece), self.expected.is_v2(), self.attempts)
-            });
+        let open = self.open.entry(piece).or_insert_with(|| {
+            self.attempts = self.attempts.wrapping_add(1);
+            OpenPiece::new(lengths.block_count(piece), self.expected.is_v2(), self.attempts)
+        });
         if !open.put(block.number(), payload) {
             return;
         }
@@ -332,7 +329,9 @@ impl Store {
             }
             (Job::Hash { piece, attempt, .. } | Job::Write { piece, attempt, .. }, Ok(_))
                 if !self.is_current(piece, attempt) => {}
-            (Job::Hash { piece, to, .. }, Ok(DiskOutput::Hash(output))) => self.on_hash(piece, to, output, out),
+            (Job::Hash { piece, to, .. }, Ok(DiskOutput::Hash(output))) => {
+                self.on_hash(piece, to, output, out)
+            }
             (Job::Hash { piece, attempt, .. }, _) => {
                 // What memory let go could not be read back.
                 if self.is_current(piece, attempt) {
@@ -417,7 +416,12 @@ impl Store {
         self.submit(Job::Blame { piece }, op, out);
     }
 
-    fn on_blame(&mut self, piece: PieceIndex, result: Result<DiskOutput, DiskError>, out: &mut Outbox<Action>) {
+    fn on_blame(
+        &mut self,
+        piece: PieceIndex,
+        result: Result<DiskOutput, DiskError>,
+        out: &mut Outbox<Action>,
+    ) {
         let leaves =
             if let Ok(DiskOutput::Hash(HashOutput::Leaves(leaves))) = result { leaves } else { Vec::new() };
         // They are only compared with each other; what a SHA-1 has for that will do.
@@ -533,7 +537,8 @@ impl Machine for Store {
     }
 
     fn handle_timeout(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        let Some(trouble) = self.trouble.as_mut().filter(|t| t.retry_at <= now && !t.waiting.is_empty()) else {
+        let Some(trouble) = self.trouble.as_mut().filter(|t| t.retry_at <= now && !t.waiting.is_empty())
+        else {
             return;
         };
         for job in core::mem::take(&mut trouble.waiting) {

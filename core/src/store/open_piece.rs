@@ -164,7 +164,11 @@ impl OpenPiece {
         // Blocks that were let go when memory was short are read back.
         let gone = |slot: &Slot| slot.payload.is_none() && slot.write == Write::Done;
         if to == from {
-            to += self.slots[from as usize..].iter().take(HASH_MAX as usize).take_while(|slot| gone(slot)).count() as u32;
+            to += self.slots[from as usize..]
+                .iter()
+                .take(HASH_MAX as usize)
+                .take_while(|slot| gone(slot))
+                .count() as u32;
             if to == from {
                 return None;
             }
@@ -240,7 +244,11 @@ impl OpenPiece {
 
     /// The bytes still in memory.
     pub(super) fn held(&self) -> u64 {
-        self.slots.iter().filter_map(|slot| slot.payload.as_ref()).map(|payload| u64::from(payload.len())).sum()
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.payload.as_ref())
+            .map(|payload| u64::from(payload.len()))
+            .sum()
     }
 }
 

@@ -34,7 +34,8 @@ impl Bench {
     fn v1(files: &[(u64, bool)], piece_len: u64, budget: u64) -> Self {
         let map = Arc::new(FileMap::contiguous(files, piece_len).unwrap());
         let content = Self::content(&map);
-        let hashes: Vec<u8> = map.lengths().pieces().flat_map(|p| Sha1::digest(piece_bytes(&map, &content, p))).collect();
+        let hashes: Vec<u8> =
+            map.lengths().pieces().flat_map(|p| Sha1::digest(piece_bytes(&map, &content, p))).collect();
         Self::new(map, content, Expected::Sha1(hashes.into()), budget)
     }
 
@@ -46,7 +47,8 @@ impl Bench {
             let leaves: Vec<_> = bytes.chunks(1 << 14).map(leaf).collect();
             let file = map.spans(piece, 0, 1).next().unwrap().file;
             let one_piece = map.file_len(file) <= piece_len;
-            let width = if one_piece { leaves.len().next_power_of_two() as u32 } else { (piece_len >> 14) as u32 };
+            let width =
+                if one_piece { leaves.len().next_power_of_two() as u32 } else { (piece_len >> 14) as u32 };
             let hash = merkle::root(&leaves, 0, width);
             merkle::PieceRoot { hash, len: bytes.len() as u32, width }
         });
@@ -139,7 +141,9 @@ impl Bench {
                     HashOp::Leaves { input } | HashOp::Sha1 { input, .. } => input,
                 };
                 let bytes = match input {
-                    HashInput::Memory(data) => data.iter().flat_map(|d| d.content().unwrap().to_vec()).collect(),
+                    HashInput::Memory(data) => {
+                        data.iter().flat_map(|d| d.content().unwrap().to_vec()).collect()
+                    }
                     HashInput::Stored(spans) => {
                         self.reads_back += 1;
                         self.read(spans)?
@@ -148,14 +152,17 @@ impl Bench {
                 Ok(DiskOutput::Hash(op.compute(bytes.chunks(1 << 14))))
             }
             DiskOp::Read { spans } => Ok(DiskOutput::Read(Payload::Content(self.read(&spans)?.into()))),
-            DiskOp::Stat { file } => Ok(DiskOutput::Stat(self.files.get(&file.0).map(|bytes| bytes.len() as u64))),
+            DiskOp::Stat { file } => {
+                Ok(DiskOutput::Stat(self.files.get(&file.0).map(|bytes| bytes.len() as u64)))
+            }
             DiskOp::Sync { .. } => Ok(DiskOutput::Done),
             DiskOp::Write { spans, data } => {
                 if self.full {
                     return Err(DiskError::Full);
                 }
                 self.writes += 1;
-                let mut bytes: VecDeque<u8> = data.iter().flat_map(|d| d.content().unwrap().to_vec()).collect();
+                let mut bytes: VecDeque<u8> =
+                    data.iter().flat_map(|d| d.content().unwrap().to_vec()).collect();
                 for span in spans {
                     let part: Vec<u8> = bytes.drain(..span.len as usize).collect();
                     if span.pad {

@@ -12,7 +12,12 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 impl Torrent {
-    pub(super) fn on_store_action(&mut self, now: Timestamp, action: store::Action, out: &mut Outbox<Action>) {
+    pub(super) fn on_store_action(
+        &mut self,
+        now: Timestamp,
+        action: store::Action,
+        out: &mut Outbox<Action>,
+    ) {
         match action {
             store::Action::Checked => self.on_checked(now, out),
             store::Action::Completed => self.on_completed(now, out),
@@ -86,7 +91,13 @@ impl Torrent {
         }
     }
 
-    fn on_failed(&mut self, now: Timestamp, piece: PieceIndex, digests: &[[u8; 20]], out: &mut Outbox<Action>) {
+    fn on_failed(
+        &mut self,
+        now: Timestamp,
+        piece: PieceIndex,
+        digests: &[[u8; 20]],
+        out: &mut Outbox<Action>,
+    ) {
         let contributors = self.picker.failed(piece).into_iter();
         let sent: Vec<Sent<SocketAddr>> = contributors
             .filter_map(|(number, conn)| {

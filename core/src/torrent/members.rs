@@ -95,7 +95,16 @@ impl Torrent {
         let endpoint = peer.remote();
         self.members.insert(
             conn,
-            Member { peer, has, interesting: 0, endpoint, due: None, wants_write: false, owes: false, choking: Standing::new(now) },
+            Member {
+                peer,
+                has,
+                interesting: 0,
+                endpoint,
+                due: None,
+                wants_write: false,
+                owes: false,
+                choking: Standing::new(now),
+            },
         );
         self.file_due(conn);
     }
@@ -317,7 +326,9 @@ impl Torrent {
     }
 
     fn on_listen_port(&mut self, now: Timestamp, conn: ConnId, port: u16, out: &mut Outbox<Action>) {
-        let Some(member) = self.members.get_mut(&conn).filter(|member| !member.peer.is_outgoing()) else { return };
+        let Some(member) = self.members.get_mut(&conn).filter(|member| !member.peer.is_outgoing()) else {
+            return;
+        };
         match self.known.handle_listen_port(now, member.peer.remote(), port) {
             Ok(listens) => member.endpoint = listens,
             Err(refusal) => self.disconnect(now, conn, reason_of(refusal), out),
@@ -388,7 +399,13 @@ impl Torrent {
         self.pending.work |= self.picker.in_endgame() && !endgame;
     }
 
-    pub(super) fn disconnect(&mut self, now: Timestamp, conn: ConnId, reason: Reason, out: &mut Outbox<Action>) {
+    pub(super) fn disconnect(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        reason: Reason,
+        out: &mut Outbox<Action>,
+    ) {
         let Some(member) = self.members.get(&conn) else { return };
         let parting = match reason {
             Reason::Ourselves => {

@@ -181,17 +181,25 @@ pub(crate) enum Action {
 }
 
 impl Torrent {
-    pub(crate) fn new(id: TorrentId, now: Timestamp, new: NewTorrent, common: Arc<Common>, rng: &Rng) -> Self {
+    pub(crate) fn new(
+        id: TorrentId,
+        now: Timestamp,
+        new: NewTorrent,
+        common: Arc<Common>,
+        rng: &Rng,
+    ) -> Self {
         let map = Arc::new(new.metainfo.file_map().clone());
         let lengths = map.lengths();
         let expected = if new.metainfo.info_hash().is_some() {
-            let hashes: Vec<u8> = lengths.pieces().filter_map(|p| new.metainfo.piece_hash(p)).flatten().collect();
+            let hashes: Vec<u8> =
+                lengths.pieces().filter_map(|p| new.metainfo.piece_hash(p)).flatten().collect();
             Expected::Sha1(hashes.into())
         } else {
             Expected::Merkle(lengths.pieces().filter_map(|p| new.metainfo.piece_root(p)).collect())
         };
         let files = (0..map.file_count()).map(FileIndex);
-        let priority = |file: FileIndex| new.priorities.get(file.as_usize()).copied().unwrap_or(Priority::Normal);
+        let priority =
+            |file: FileIndex| new.priorities.get(file.as_usize()).copied().unwrap_or(Priority::Normal);
         let wanted = files.clone().map(|file| priority(file) != Priority::Skip).collect();
         let mut picker = Picker::new(lengths.clone(), new.order, rng.fork("picker"));
         for (piece, priority) in piece_priorities(&map, priority, new.first_last) {
@@ -206,7 +214,11 @@ impl Torrent {
             listen_port: 0,
             picker,
             store,
-            choker: Choker::new(common.upload_slots, TURN_PIECES * u64::from(lengths.piece_len_max()), rng.fork("choker")),
+            choker: Choker::new(
+                common.upload_slots,
+                TURN_PIECES * u64::from(lengths.piece_len_max()),
+                rng.fork("choker"),
+            ),
             known,
             smart_ban: SmartBan::new(),
             announcer: Announcer::new(

@@ -187,8 +187,13 @@ impl Storage {
             return Ok(());
         }
         let place = self.place(file);
-        match self.open(place, Access::Write) {
-            Ok(open) => open.sync_data()?,
+        // Also what an earlier run wrote, and this one only found; it may be on a medium that cannot be written.
+        match self.open(place, Access::Read).and_then(|open| open.sync_data()) {
+            Ok(()) => {}
+            // Some systems sync only what is open for writing.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                self.open(place, Access::Write)?.sync_data()?;
+            }
             // Nothing was ever written to it.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
@@ -216,15 +221,18 @@ impl Storage {
             // There is nothing to be incomplete.
             return self.create(&spec.path).map(drop);
         }
-        match sys::rename(&self.spec.root, &part_name(&spec.path), &spec.path) {
+        let part = part_name(&spec.path);
+        match sys::open(&self.spec.root, &part, Access::Read) {
+            Ok(_) => {
+                sys::rename(&self.spec.root, &part, &spec.path)?;
+                self.unsynced().extend(spec.path.parent().map(Path::to_owned));
+                Ok(())
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // It had its name from the start.
                 sys::open(&self.spec.root, &spec.path, Access::Read).map(drop)
             }
-            result => {
-                self.unsynced().extend(spec.path.parent().map(Path::to_owned));
-                result
-            }
+            Err(error) => Err(error),
         }
     }
 

@@ -141,8 +141,12 @@ impl<N: Net, D: Disk> Hub<N, D> {
     /// A connection that a remote opened, unless the session does not want it.
     pub(super) fn incoming(self: &Rc<Self>, remote: std::net::SocketAddr, stream: N::Stream) {
         let accepted = self.turn(|turn| {
-            let conn = turn.input(|session, now| session.handle_incoming(now, remote))?;
-            Some((conn, turn.state.open(conn)))
+            let now = turn.now;
+            let conn = turn.state.session.handle_incoming(now, remote)?;
+            // Its actions speak of the connection already.
+            let line = turn.state.open(conn);
+            turn.drain();
+            Some((conn, line))
         });
         if let Some((conn, line)) = accepted {
             self.spawn(conn::serve(Rc::clone(self), conn, line, stream));

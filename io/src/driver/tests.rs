@@ -116,7 +116,8 @@ async fn a_torrent_goes_from_one_session_to_another() {
             }
             let counters = leecher.handle.counters();
             assert_eq!(counters.payload_bytes, 3_000_000);
-            assert!(counters.copied_payload_bytes * 50 <= counters.payload_bytes, "{counters:?}");
+            // A message between the first blocks can cost a copy of those that were read with it.
+            assert!(counters.copied_payload_bytes * 10 <= counters.payload_bytes, "{counters:?}");
             leecher.stop().await;
             seeder.stop().await;
         })

@@ -113,7 +113,9 @@ mod tests {
             .run_until(async {
                 let listener = Real.listen(ANY).await.unwrap();
                 let addr = crate::net::Listener::local_addr(&listener).unwrap();
-                spawn_local(serve_http(listener, |path, _| (if path == "/" { 404 } else { 200 }, path.into())));
+                spawn_local(serve_http(listener, |path, _| {
+                    (if path == "/" { 404 } else { 200 }, path.into())
+                }));
 
                 let client = Client::new(Real, Tls::from_env().unwrap());
                 let url = format!("http://{addr}/announce?info_hash=%FF");
@@ -125,7 +127,10 @@ mod tests {
                 stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
                 let mut heard = String::new();
                 stream.read_to_string(&mut heard).await.unwrap();
-                assert_eq!(heard, "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 1\r\n\r\n/");
+                assert_eq!(
+                    heard,
+                    "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 1\r\n\r\n/"
+                );
             })
             .await;
     }
@@ -136,7 +141,9 @@ mod tests {
             .run_until(async {
                 let server = Real.udp(ANY).await.unwrap();
                 let to = server.local_addr().unwrap();
-                spawn_local(serve_udp(server, |datagram, _| datagram.strip_prefix(b"say ").map(<[u8]>::to_vec)));
+                spawn_local(serve_udp(server, |datagram, _| {
+                    datagram.strip_prefix(b"say ").map(<[u8]>::to_vec)
+                }));
                 let mut socket = Real.udp(ANY).await.unwrap();
                 for datagram in [b"nothing".as_slice(), b"", b"say this"] {
                     poll_fn(|cx| socket.poll_send(cx, to, datagram)).await.unwrap();

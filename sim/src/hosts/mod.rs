@@ -181,7 +181,9 @@ impl World {
         self.sim.crash(client.ip());
         client.died();
         if crash == Crash::Power {
-            client.disk().cut_power(&mut self.rng.fork_nth("power cut", self.sim.elapsed().as_micros() as u64));
+            client
+                .disk()
+                .cut_power(&mut self.rng.fork_nth("power cut", self.sim.elapsed().as_micros() as u64));
         }
     }
 

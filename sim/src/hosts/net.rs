@@ -108,11 +108,7 @@ impl SimStream {
 }
 
 impl AsyncRead for SimStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let len = buf.remaining().min(this.next_read);
         if len == 0 {
@@ -172,8 +168,7 @@ impl AsyncWrite for SimStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes: Vec<u8> =
-            bufs.iter().flat_map(|buf| buf.iter()).copied().take(self.next_write).collect();
+        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter()).copied().take(self.next_write).collect();
         self.poll_write(cx, &bytes)
     }
 

@@ -165,10 +165,7 @@ impl World {
     fn add_torrent(&mut self, host: HostId, content: &Arc<Content>, new: NewTorrent, expected: TorrentId) {
         let now = self.now;
         let wanted = wanted(content, &new.priorities);
-        let facts = Facts {
-            info_hash: content.metainfo().swarm_hash(),
-            lengths: content.lengths().clone(),
-        };
+        let facts = Facts { info_hash: content.metainfo().swarm_hash(), lengths: content.lengths().clone() };
         let client = self.client_mut(host);
         client.checkers.add_torrent(&Arc::new(facts), expected, wanted.clone());
         client.torrents.insert(expected, Shared::new(content.clone(), wanted));

@@ -214,7 +214,8 @@ impl World {
     }
 
     fn wrote(&mut self, host: HostId, torrent: TorrentId, span: FileSpan) {
-        let shared = self.client_mut(host).torrents.get_mut(&torrent).expect("a write is to a torrent's file");
+        let shared =
+            self.client_mut(host).torrents.get_mut(&torrent).expect("a write is to a torrent's file");
         shared.touch(span);
         let content = shared.content.clone();
         for (piece, begin, len) in content.places(span) {
@@ -233,7 +234,9 @@ impl World {
 
     /// Hands a client what has come for it on one connection, as far as it may read.
     pub(super) fn read(&mut self, host: HostId, socket: Socket) {
-        while self.stream(socket.stream).end(socket.side).phase == Phase::Open && self.read_once(host, socket) {}
+        while self.stream(socket.stream).end(socket.side).phase == Phase::Open && self.read_once(host, socket)
+        {
+        }
     }
 
     /// One input of a connection's bytes. `false` if there is nothing to hand over now.
@@ -477,7 +480,8 @@ impl World {
     fn pull(&mut self, host: HostId, socket: Socket) -> u32 {
         let (now, sockets) = (self.now, self.sockets);
         let stream = self.stream(socket.stream);
-        let (end, direction) = (&stream.ends[socket.side as usize], &mut stream.directions[socket.side as usize]);
+        let (end, direction) =
+            (&stream.ends[socket.side as usize], &mut stream.directions[socket.side as usize]);
         let (conn, room) = (end.conn, direction.room(&sockets));
         if end.phase != Phase::Open {
             return 0;

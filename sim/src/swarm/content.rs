@@ -75,7 +75,9 @@ impl Content {
     /// Makes up the content of a torrent, and its hashes.
     pub(crate) fn make(plan: &Plan, rng: &mut Rng, digests: &mut ZeroDigests) -> Self {
         let lens: Vec<(u64, bool)> = match plan.version {
-            Version::V1 | Version::V2 => plan.files.iter().map(|(name, len)| (*len, name.is_none())).collect(),
+            Version::V1 | Version::V2 => {
+                plan.files.iter().map(|(name, len)| (*len, name.is_none())).collect()
+            }
             Version::Hybrid => with_pads(plan),
         };
         let files = plan.real.then(|| {

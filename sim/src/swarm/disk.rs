@@ -193,8 +193,7 @@ impl Disk {
                     }
                     HashInput::Stored(spans) => state = zeros.extend(state, &self.read(torrent, &spans)?),
                 }
-                let output =
-                    if finish { HashOutput::Sha1(state.finish()) } else { HashOutput::State(state) };
+                let output = if finish { HashOutput::Sha1(state.finish()) } else { HashOutput::State(state) };
                 Ok(DiskOutput::Hash(output))
             }
             DiskOp::Read { spans } => self.read(torrent, &spans).map(DiskOutput::Read),
@@ -355,9 +354,7 @@ impl ZeroDigests {
     fn leaf(&mut self, block: &Payload) -> [u8; 32] {
         match block {
             Payload::Content(bytes) => leaf(bytes),
-            Payload::Length(len) => {
-                *self.leaves.entry(*len).or_insert_with(|| leaf(&ZEROS[..*len as usize]))
-            }
+            Payload::Length(len) => *self.leaves.entry(*len).or_insert_with(|| leaf(&ZEROS[..*len as usize])),
         }
     }
 

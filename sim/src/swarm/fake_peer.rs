@@ -65,7 +65,13 @@ struct Talk {
 
 impl World {
     /// Adds a fake peer of a torrent.
-    pub fn add_fake(&mut self, name: &str, access: Access, content: ContentId, behaviour: Behaviour) -> HostId {
+    pub fn add_fake(
+        &mut self,
+        name: &str,
+        access: Access,
+        content: ContentId,
+        behaviour: Behaviour,
+    ) -> HostId {
         let mut rng = self.rng.fork("fake").fork(name);
         let mut peer_id = *b"-XX0000-............";
         rng.fill(&mut peer_id[8..]);

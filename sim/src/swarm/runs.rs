@@ -94,11 +94,9 @@ impl Runs {
     /// Makes a hole of `len` bytes from `at`.
     pub(crate) fn erase(&mut self, at: u64, len: u64) {
         let end = at + len;
-        let first = match self.runs.range(..=at).next_back() {
-            Some((&start, run)) if start + run.len() > at => start,
-            _ => at,
-        };
-        while let Some((&start, _)) = self.runs.range(first..end).next() {
+        let mut from = self.first_at(at);
+        while let Some((&start, _)) = self.runs.range(from..end).next() {
+            from = at;
             let run = self.runs.remove(&start).expect("it was just found");
             let stop = start + run.len();
             if start < at {
@@ -111,14 +109,18 @@ impl Runs {
         }
     }
 
+    /// Where the run starts that `at` lies in; `at` itself if it lies in none.
+    fn first_at(&self, at: u64) -> u64 {
+        match self.runs.range(..=at).next_back() {
+            Some((&start, run)) if start + run.len() > at => start,
+            _ => at,
+        }
+    }
+
     /// The runs that cover `len` bytes from `at`, holes included.
     pub(crate) fn read(&self, at: u64, len: u64) -> impl Iterator<Item = Run> + '_ {
         let end = at + len;
-        let first = match self.runs.range(..=at).next_back() {
-            Some((&start, run)) if start + run.len() > at => start,
-            _ => at,
-        };
-        let mut inside = self.runs.range(first..end).peekable();
+        let mut inside = self.runs.range(self.first_at(at)..end.max(at)).peekable();
         let mut next = at;
         core::iter::from_fn(move || {
             if next >= end {

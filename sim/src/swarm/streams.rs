@@ -1,8 +1,6 @@
 //! Streams and datagrams on their way: who is connected to whom, and when bytes arrive.
 
-use super::links::{
-    Datagram, Direction, End, PACKET_LEN, Phase, Reader, Side, Socket, Stream, StreamId,
-};
+use super::links::{Datagram, Direction, End, PACKET_LEN, Phase, Reader, Side, Socket, Stream, StreamId};
 use super::trace::{Topic, Way};
 use super::world::{HostId, Reach, Role, What, World};
 use bytes::Bytes;
@@ -35,9 +33,8 @@ impl World {
             ends: [end(host, conn), end(target.unwrap_or(host), ConnId(u64::MAX))],
             directions: [Direction::new(&self.sockets), Direction::new(&self.sockets)],
         });
-        let reachable = target.filter(|target| {
-            self.host(*target).reach != Reach::Dark && self.host(host).reach != Reach::Dark
-        });
+        let reachable = target
+            .filter(|target| self.host(*target).reach != Reach::Dark && self.host(host).reach != Reach::Dark);
         match reachable {
             None => {
                 let error = NetError::TimedOut;
@@ -291,7 +288,8 @@ impl World {
     fn after_reading(&mut self, socket: Socket, host: HostId) {
         let stream = self.stream(socket.stream);
         let sender = stream.end(socket.side.other()).host;
-        let (end, direction) = (&stream.ends[socket.side as usize], &mut stream.directions[socket.side.other() as usize]);
+        let (end, direction) =
+            (&stream.ends[socket.side as usize], &mut stream.directions[socket.side.other() as usize]);
         let (open, conn) = (end.phase == Phase::Open, end.conn);
         let (told, over) = (direction.tell(), direction.is_over());
         if let Some(len) = told {
@@ -324,7 +322,8 @@ impl World {
             }
             direction.sent += len;
             direction.in_turn = direction.next_chunk() > 0;
-            let (again, wants) = (direction.in_turn, direction.wants && direction.room(&sockets) >= LOW_WATER);
+            let (again, wants) =
+                (direction.in_turn, direction.wants && direction.room(&sockets) >= LOW_WATER);
             let sender = self.host_mut(host);
             if again {
                 sender.turns.push_back(socket);
@@ -354,7 +353,10 @@ impl World {
             direction.shrink_window();
         }
         direction.last_arrival = direction.last_arrival.max(arrival);
-        self.queue.push(self.streams[from.stream.0 as usize].directions[from.side as usize].last_arrival, What::Arrive { from, len });
+        self.queue.push(
+            self.streams[from.stream.0 as usize].directions[from.side as usize].last_arrival,
+            What::Arrive { from, len },
+        );
     }
 
     /// Has the session of `host` fill the sockets that took less than it had.

@@ -144,7 +144,13 @@ mod tests {
         for n in 0..2000 {
             trace.line(Timestamp::from_micros(n), "A", Way::In, Topic::Bytes, format_args!("{n} bytes"));
         }
-        trace.line(Timestamp::from_micros(20_500), "A", Way::Out, Topic::Message, format_args!("have {last}"));
+        trace.line(
+            Timestamp::from_micros(20_500),
+            "A",
+            Way::Out,
+            Topic::Message,
+            format_args!("have {last}"),
+        );
         trace
     }
 

@@ -69,19 +69,46 @@ pub struct World {
 #[derive(Debug)]
 pub(super) enum What {
     /// A chunk, or the end of a stream, comes off the path to the receiver's downlink. The socket is the sender's.
-    Arrive { from: Socket, len: u64 },
+    Arrive {
+        from: Socket,
+        len: u64,
+    },
     /// A connection does not come about.
-    ConnectFailed { socket: Socket, error: NetError },
+    ConnectFailed {
+        socket: Socket,
+        error: NetError,
+    },
     Datagram(Box<Datagram>),
     /// A chunk is through the receiver's downlink.
-    Deliver { from: Socket, len: u64 },
-    Disk { host: HostId, life: u32, job: JobId, torrent: TorrentId, op: Box<DiskOp> },
+    Deliver {
+        from: Socket,
+        len: u64,
+    },
+    Disk {
+        host: HostId,
+        life: u32,
+        job: JobId,
+        torrent: TorrentId,
+        op: Box<DiskOp>,
+    },
     /// A session is told something.
-    Event { host: HostId, life: u32, event: Box<Event> },
+    Event {
+        host: HostId,
+        life: u32,
+        event: Box<Event>,
+    },
     /// The sender learns that bytes were read.
-    Freed { from: Socket, len: u64 },
+    Freed {
+        from: Socket,
+        len: u64,
+    },
     /// A web request reaches its server.
-    Http { host: HostId, life: u32, job: JobId, url: Box<str> },
+    Http {
+        host: HostId,
+        life: u32,
+        job: JobId,
+        url: Box<str>,
+    },
     /// An application looks at its socket again.
     Read(Socket),
     /// The other side's host broke the stream.
@@ -244,17 +271,16 @@ impl World {
 
     /// Lets things happen until `done` holds; returns whether it did by `limit`.
     pub fn run_to(&mut self, limit: Timestamp, mut done: impl FnMut(&Self) -> bool) -> bool {
-        loop {
-            // Few conditions become true more often than this, and some take long to look at.
-            for _ in 0..LOOK_EVERY {
+        while !done(self) {
+            let (steps, now) = (self.steps, self.now);
+            // Conditions can take long to look at, and few change so fast.
+            while self.steps < steps + LOOK_STEPS && self.now < now + LOOK_TIME {
                 if self.queue.next_at().is_none_or(|at| at > limit) || !self.step() {
                     return self.violation.is_none() && done(self);
                 }
             }
-            if done(self) {
-                return true;
-            }
         }
+        true
     }
 
     /// Lets the next thing happen. `false` if there is none, or a rule was broken.
@@ -306,13 +332,7 @@ impl World {
         self.add_host_at(name, SocketAddr::from((ip, PORT)), access, role)
     }
 
-    pub(super) fn add_host_at(
-        &mut self,
-        name: &str,
-        addr: SocketAddr,
-        access: Access,
-        role: Role,
-    ) -> HostId {
+    pub(super) fn add_host_at(&mut self, name: &str, addr: SocketAddr, access: Access, role: Role) -> HostId {
         let id = HostId(self.hosts.len() as u32);
         let twin = self.by_ip.insert(addr.ip(), id);
         assert!(twin.is_none(), "each host has an address of its own");
@@ -394,5 +414,6 @@ const FIRST_PORT: u16 = 20_000;
 /// How many things happen between two looks into a client's books.
 const AUDIT_EVERY: u64 = 1_000;
 
-/// How many things happen between two looks at a condition.
-const LOOK_EVERY: u32 = 64;
+/// How many things happen at most between two looks at a condition, and how much time passes.
+const LOOK_STEPS: u64 = 64;
+const LOOK_TIME: Duration = Duration::from_millis(10);

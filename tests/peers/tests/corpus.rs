@@ -4,7 +4,7 @@
 //! where `FAST_PEER_SHARED` points.
 
 use fast_peer_core::lengths::PieceIndex;
-use fast_peer_core::metainfo::{Metainfo, merkle};
+use fast_peer_core::metainfo::{FilePath, Metainfo, merkle};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
@@ -135,11 +135,11 @@ enum Content {
 }
 
 impl Content {
-    fn read(&self, path: &[String], from: u64, len: u64) -> Vec<u8> {
+    fn read(&self, path: &FilePath, from: u64, len: u64) -> Vec<u8> {
         match self {
             Self::Zeros => vec![0; len as usize],
             Self::In(folder) => {
-                let file = path.iter().fold(folder.clone(), |folder, component| folder.join(component));
+                let file = folder.join(path.as_str());
                 let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                 bytes[from as usize..(from + len) as usize].to_vec()
             }

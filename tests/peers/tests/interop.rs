@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use peers::case::{Case, Route};
-use peers::client::{Kind, Link};
+use peers::client::Kind;
 use peers::content::Content;
 use peers::namespace::Family;
 use peers::runner;
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     runner::run(cases(), every_value_was_run)
 }
 
-/// One content over all routes and kinds of link, and all contents over one route: for each client and both roles.
+/// One content over all routes and address families, and all contents over one route: for each client and both roles.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for other in Kind::OTHERS {
@@ -23,16 +23,9 @@ fn cases() -> Vec<Case> {
             }
             cases.push(Case { route: Route::UdpTracker, ..pair.clone() });
             cases.push(Case { family: Family::V6, ..pair.clone() });
-            cases.push(Case { magnet: true, ..pair.clone() });
             if pair.leechers[0].takes_peers() {
                 cases.push(Case { route: Route::Direct, ..pair.clone() });
                 cases.push(Case { route: Route::Direct, family: Family::V6, ..pair.clone() });
-            }
-            if other.speaks(Link::Encrypted) {
-                cases.push(Case { link: Link::Encrypted, ..pair.clone() });
-            }
-            if other.speaks(Link::Utp) {
-                cases.push(Case { link: Link::Utp, route: Route::UdpTracker, ..pair });
             }
         }
     }
@@ -59,16 +52,8 @@ fn every_value_was_run(passed: &[Case]) -> Result<()> {
             ran("tracker over UDP", &|case| case.route == Route::UdpTracker)?;
             ran("IPv4", &|case| case.family == Family::V4)?;
             ran("IPv6", &|case| case.family == Family::V6)?;
-            ran("magnet link", &|case| case.magnet)?;
-            ran("metainfo file", &|case| !case.magnet)?;
             if !matches!(leecher, Kind::Aria2 | Kind::Transmission) {
                 ran("direct", &|case| case.route == Route::Direct)?;
-            }
-            if other != Kind::Rqbit {
-                ran("encryption", &|case| case.link == Link::Encrypted)?;
-            }
-            if other != Kind::Aria2 {
-                ran("uTP", &|case| case.link == Link::Utp)?;
             }
         }
     }

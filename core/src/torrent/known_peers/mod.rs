@@ -549,7 +549,11 @@ impl KnownPeers {
             }
             Parting::Lost => {
                 known.failures = 0;
-                if known.sources.has(Source::Manual) || is_local(addr.ip()) { NAMED_WAITS[0] } else { PROVEN_WAITS[0] }
+                if known.sources.has(Source::Manual) || is_local(addr.ip()) {
+                    NAMED_WAITS[0]
+                } else {
+                    PROVEN_WAITS[0]
+                }
             }
             Parting::Useless => {
                 known.failures = 0;

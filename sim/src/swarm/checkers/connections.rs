@@ -13,6 +13,7 @@ pub(super) struct Connections {
     open: BTreeMap<ConnId, Connection>,
     half_open: u32,
     torrents: usize,
+    own_dials: u32,
     banned: BTreeSet<SocketAddr>,
 }
 
@@ -25,7 +26,15 @@ struct Connection {
 
 impl Connections {
     pub(super) fn new(own: SocketAddr, bounds: Bounds) -> Self {
-        Self { own, bounds, open: BTreeMap::new(), half_open: 0, torrents: 0, banned: BTreeSet::new() }
+        Self {
+            own,
+            bounds,
+            open: BTreeMap::new(),
+            half_open: 0,
+            torrents: 0,
+            own_dials: 0,
+            banned: BTreeSet::new(),
+        }
     }
 
     pub(super) fn add_torrent(&mut self) {
@@ -39,9 +48,15 @@ impl Connections {
                 self.check_counts()?;
             }
             Observation::Dialled { conn, remote, honest } => {
-                hold(remote != self.own, "INV-S-15", || "it dials itself".into())?;
+                // That an address is its own, a client only learns by dialling it.
+                self.own_dials += u32::from(remote == self.own);
+                hold(self.own_dials as usize <= self.torrents, "INV-S-15", || {
+                    "it dials itself again".into()
+                })?;
                 hold(is_routable(remote), "INV-S-15", || format!("it dials {remote}"))?;
-                hold(!self.banned.contains(&remote), "INV-S-15", || format!("it dials {remote}, once banned"))?;
+                hold(!self.banned.contains(&remote), "INV-S-15", || {
+                    format!("it dials {remote}, once banned")
+                })?;
                 // A connection is about one torrent, so there may be one for each.
                 let same = self.open.values().filter(|connection| connection.remote == remote).count();
                 hold(same < self.torrents, "INV-S-15", || format!("it dials {remote} again"))?;
@@ -104,7 +119,7 @@ mod tests {
         ([11, 0, 0, n], 6881).into()
     }
 
-    fn connections() -> Connections {
+    fn fresh() -> Connections {
         let mut connections = Connections::new(own(), BOUNDS);
         connections.add_torrent();
         connections
@@ -116,21 +131,29 @@ mod tests {
 
     #[test]
     fn s15_addresses_that_nobody_dials() {
-        for remote in [own(), ([11, 0, 0, 2], 0).into(), ([224, 0, 0, 1], 6881).into(), ([0; 4], 6881).into()] {
-            expect_breach(dial(&mut connections(), 1, remote), "INV-S-15");
+        for remote in [([11, 0, 0, 2], 0).into(), ([224, 0, 0, 1], 6881).into(), ([0; 4], 6881).into()] {
+            expect_breach(dial(&mut fresh(), 1, remote), "INV-S-15");
         }
     }
 
     #[test]
+    fn s15_its_own_address_once_more() {
+        let mut connections = fresh();
+        dial(&mut connections, 1, own()).unwrap();
+        connections.observe(&Observation::Gone { conn: ConnId(1) }).unwrap();
+        expect_breach(dial(&mut connections, 2, own()), "INV-S-15");
+    }
+
+    #[test]
     fn s15_a_second_connection_to_one_peer() {
-        let mut connections = connections();
+        let mut connections = fresh();
         dial(&mut connections, 1, peer(2)).unwrap();
         expect_breach(dial(&mut connections, 2, peer(2)), "INV-S-15");
     }
 
     #[test]
     fn s15_too_many_connections() {
-        let mut connections = connections();
+        let mut connections = fresh();
         for n in 1..=4 {
             let remote = peer(n as u8 + 1);
             let accepted = Observation::Accepted { conn: ConnId(n), remote, honest: true };
@@ -139,7 +162,7 @@ mod tests {
         let fifth = Observation::Accepted { conn: ConnId(5), remote: peer(9), honest: true };
         expect_breach(connections.observe(&fifth), "INV-S-15");
 
-        let mut connections = connections();
+        let mut connections = fresh();
         dial(&mut connections, 1, peer(2)).unwrap();
         dial(&mut connections, 2, peer(3)).unwrap();
         expect_breach(dial(&mut connections, 3, peer(4)), "INV-S-15");
@@ -147,7 +170,7 @@ mod tests {
 
     #[test]
     fn s15_a_banned_peer_is_not_dialled() {
-        let mut connections = connections();
+        let mut connections = fresh();
         let notice = Notice::Banned { torrent: TorrentId(0), remote: peer(2) };
         connections.observe(&Observation::Notice { notice: &notice, honest: false }).unwrap();
         expect_breach(dial(&mut connections, 1, peer(2)), "INV-S-15");
@@ -156,7 +179,7 @@ mod tests {
     #[test]
     fn s17_an_honest_peer_is_banned_or_accused() {
         let notice = Notice::Banned { torrent: TorrentId(0), remote: peer(2) };
-        let mut connections = connections();
+        let mut connections = fresh();
         expect_breach(
             connections.observe(&Observation::Notice { notice: &notice, honest: true }),
             "INV-S-17",

@@ -8,8 +8,8 @@ use fast_peer_core::session::Notice;
 pub(super) struct Contract {
     bounds: Bounds,
     now: Timestamp,
-    /// Timers in a row that were due at the moment of the last input.
-    idle_timers: u32,
+    /// How often time had come at one moment, and at which.
+    timers: (Timestamp, u32),
     timed_out: bool,
     stopping: Option<Timestamp>,
     stopped: bool,
@@ -20,7 +20,7 @@ impl Contract {
         Self {
             bounds,
             now: Timestamp::ZERO,
-            idle_timers: 0,
+            timers: (Timestamp::ZERO, 0),
             timed_out: false,
             stopping: None,
             stopped: false,
@@ -29,13 +29,12 @@ impl Contract {
 
     pub(super) fn observe(&mut self, at: Timestamp, observation: &Observation<'_>) -> Verdict {
         hold(at >= self.now, "INV-S-25", || format!("told of {at} after {}", self.now))?;
-        let passed = at > self.now;
         self.now = at;
         match observation {
             Observation::TimedOut => {
                 self.timed_out = true;
-                self.idle_timers = if passed { 0 } else { self.idle_timers + 1 };
-                hold(self.idle_timers <= MAX_IDLE_TIMERS, "INV-S-24", || {
+                self.timers = (at, if self.timers.0 == at { self.timers.1 + 1 } else { 1 });
+                hold(self.timers.1 <= MAX_IDLE_TIMERS, "INV-S-24", || {
                     "timers without delay, one after another".into()
                 })?;
             }
@@ -68,7 +67,9 @@ impl Contract {
             _ => {}
         }
         if let (Some(since), false) = (self.stopping, self.stopped) {
-            hold(at.since(since) <= self.bounds.stop_within, "INV-S-43", || "the stop takes too long".into())?;
+            hold(at.since(since) <= self.bounds.stop_within, "INV-S-43", || {
+                "the stop takes too long".into()
+            })?;
         }
         Ok(())
     }
@@ -115,7 +116,8 @@ mod tests {
         let settled = Observation::Settled { outputs: MAX_OUTPUTS + 1, more: false, deadline: None };
         expect_breach(Contract::new(BOUNDS).observe(at(1), &settled), "INV-S-24");
         let mut contract = Contract::new(BOUNDS);
-        for _ in 0..=MAX_IDLE_TIMERS {
+        for _ in 0..MAX_IDLE_TIMERS {
+            contract.observe(at(1), &Observation::Input).unwrap();
             contract.observe(at(1), &Observation::TimedOut).unwrap();
             contract.observe(at(1), &SETTLED).unwrap();
         }

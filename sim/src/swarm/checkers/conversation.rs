@@ -70,8 +70,17 @@ struct Blocks {
 #[derive(Clone, Copy, Debug, Default)]
 struct BlockState {
     wanted: bool,
-    came: bool,
+    came: Came,
     owed: u16,
+}
+
+/// Whether the client has a block, as far as its pieces have not been judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Came {
+    #[default]
+    No,
+    Perhaps,
+    Yes,
 }
 
 impl Conversations {
@@ -132,14 +141,14 @@ impl Conversations {
         match notice {
             Notice::HashFailed { torrent, piece } => {
                 if let Some(torrent) = self.torrents.iter_mut().find(|known| known.id == *torrent) {
-                    torrent.blocks.forget(piece.as_usize());
+                    torrent.blocks.lose(piece.as_usize(), Came::No);
                 }
             }
-            // What could not be written is lost, and asked for again.
+            // What could not be written or hashed may be asked for again.
             Notice::DiskTrouble { torrent, .. } => {
                 if let Some(torrent) = self.torrents.iter_mut().find(|known| known.id == *torrent) {
                     let missing = torrent.facts.lengths.pieces().filter(|piece| !torrent.had.has(*piece));
-                    missing.for_each(|piece| torrent.blocks.forget(piece.as_usize()));
+                    missing.for_each(|piece| torrent.blocks.lose(piece.as_usize(), Came::Perhaps));
                 }
             }
             _ => {}
@@ -282,21 +291,14 @@ impl Conversations {
         hold(talk.we_want, "INV-S-10", || ask("without being interested"))?;
         hold(!torrent.had.has(piece), "INV-S-12", || ask("of a piece that it has"))?;
         hold(torrent.wanted.has(piece), "INV-S-12", || ask("which nobody wants"))?;
-        hold(!state.came, "INV-S-12", || ask("which came already"))?;
+        hold(state.came != Came::Yes, "INV-S-12", || ask("which came already"))?;
         talk.owe(at, raw, torrent);
         let (count, most) = (talk.owed.len(), talk.their_queue.min(MAX_OUTSTANDING) as usize);
         hold(count <= most, "INV-S-11", || format!("{count} requests are out, {most} may be"))
     }
 
     /// Whether `conn` may be asked for `block`, given who else owes it.
-    fn check_owners(
-        &self,
-        at: Timestamp,
-        conn: ConnId,
-        index: usize,
-        block: Block,
-        unsent: u32,
-    ) -> Verdict {
+    fn check_owners(&self, at: Timestamp, conn: ConnId, index: usize, block: Block, unsent: u32) -> Verdict {
         let torrent = &self.torrents[index];
         let state = torrent.blocks.state(block);
         if state.owed == 0 {
@@ -474,15 +476,17 @@ impl Blocks {
     }
 
     fn came(&mut self, raw: RawBlock) {
-        self.change(raw, |state| state.came = true);
+        self.change(raw, |state| state.came = Came::Yes);
     }
 
-    /// The blocks of a piece are lost.
-    fn forget(&mut self, piece: usize) {
+    /// The blocks of a piece that came are lost, or may be.
+    fn lose(&mut self, piece: usize, left: Came) {
         let end = self.first.get(piece + 1).map_or(self.states.len(), |next| *next as usize);
         for state in &mut self.states[self.first[piece] as usize..end] {
             let before = state.is_fresh();
-            state.came = false;
+            if state.came != Came::No {
+                state.came = left;
+            }
             self.fresh = self.fresh + u32::from(state.is_fresh()) - u32::from(before);
         }
     }
@@ -490,7 +494,7 @@ impl Blocks {
 
 impl BlockState {
     fn is_fresh(self) -> bool {
-        self.wanted && !self.came && self.owed == 0
+        self.wanted && self.came == Came::No && self.owed == 0
     }
 }
 

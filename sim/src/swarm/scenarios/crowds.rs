@@ -28,22 +28,15 @@ fn crowd(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let (pieces, leechers) = (256, 50);
     let swarm = Swarm::new(world, Plan::large(1 << 20, pieces << 20), leechers, access);
     let limit = fluid_limit(pieces << 20, leechers as u64, &access);
-    let (mut last_seed, mut last_all)=(0,0);
-    for i in 0..28 {
-        world.run_for(secs(10));
-        let seed=world.stats(swarm.seeder.0).served; let all:u64=swarm.leechers.iter().map(|(h,_)|world.stats(*h).received).sum();
-        let st:Vec<u32>=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().stored().ones()).collect();
-        let union={let t:Vec<_>=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().stored()).collect(); world.content(swarm.content).lengths().pieces().filter(|p|t.iter().any(|s|s.has(*p))).count()};
-        let peers:Vec<_>=swarm.leechers.iter().map(|(h,t)|world.session(*h).status(*t).unwrap().peers).collect();
-        let unch:usize=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().peers().filter(|(p,_)|!p.we_choke()).count()).sum();
-        let out:usize=swarm.leechers.iter().map(|(h,t)|world.session(*h).torrent(*t).unwrap().peers().map(|(p,_)|p.outstanding()).sum::<usize>()).sum();
-        println!("{}s seed {}% all {}% union {union} min {} max {} peers {}..{} unchoked {unch} out {out} seedpeers {}", (i+1)*10, (seed-last_seed)/200_000, (all-last_all)/200_000/51, st.iter().min().unwrap(), st.iter().max().unwrap(), peers.iter().min().unwrap(), peers.iter().max().unwrap(), world.session(swarm.seeder.0).torrent(swarm.seeder.1).unwrap().peers().filter(|(p,_)|!p.we_choke()).count());
-        last_seed=seed; last_all=all;
-    }
     let took = complete(world, &swarm.leechers, 3 * limit)?.since(Timestamp::ZERO);
     let ratio = took.as_millis() * 1000 / limit.as_millis();
     notes.add(format!("the last was complete after {:.1} s", took.as_secs_f64()));
-    notes.add(format!("{}.{:03} of the fluid limit of {:.1} s", ratio / 1000, ratio % 1000, limit.as_secs_f64()));
+    notes.add(format!(
+        "{}.{:03} of the fluid limit of {:.1} s",
+        ratio / 1000,
+        ratio % 1000,
+        limit.as_secs_f64()
+    ));
     let received: u64 = swarm.leechers.iter().map(|(host, _)| world.stats(*host).received).sum();
     let needed = (pieces << 20) * leechers as u64;
     let waste_ppm = (received - needed) * 1_000_000 / needed;
@@ -72,12 +65,14 @@ fn seeder_leaves(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let swarm = Swarm::new(world, Plan::large(256 << 10, 64 * (256 << 10)), 10, HOME);
     let pieces: Vec<_> = world.content(swarm.content).lengths().pieces().collect();
     let spread = world.run_to(Timestamp::ZERO + secs(600), |world| {
-        let has = |(host, torrent): &(_, _)| world.session(*host).torrent(*torrent).map(|torrent| torrent.stored());
+        let has =
+            |(host, torrent): &(_, _)| world.session(*host).torrent(*torrent).map(|torrent| torrent.stored());
         let sets: Vec<_> = swarm.leechers.iter().filter_map(has).collect();
         pieces.iter().all(|piece| sets.iter().any(|set| set.has(*piece)))
     });
     ensure(spread, || "the pieces never got out".into())?;
-    let complete_before = swarm.leechers.iter().filter(|(host, torrent)| world.is_complete(*host, *torrent)).count();
+    let complete_before =
+        swarm.leechers.iter().filter(|(host, torrent)| world.is_complete(*host, *torrent)).count();
     notes.add(format!("the seeder left at {} ms, when {complete_before} were complete", world.now()));
     world.command(swarm.seeder.0, Event::Stop);
     world.run_for(secs(5));

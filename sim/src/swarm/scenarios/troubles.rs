@@ -33,11 +33,7 @@ pub(super) const ALL: &[Scenario] = &[
         about: "a client loses power in the middle, checks what is left, and finishes",
         play: power_cut,
     },
-    Scenario {
-        name: "resets",
-        about: "every connection of a leecher breaks again and again",
-        play: resets,
-    },
+    Scenario { name: "resets", about: "every connection of a leecher breaks again and again", play: resets },
     Scenario {
         name: "tracker-down",
         about: "the only tracker fails in one way or another at first, and works later",

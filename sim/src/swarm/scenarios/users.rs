@@ -23,22 +23,24 @@ fn rate_limits(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let swarm = Swarm::new(world, Plan::small(64 << 10, len), 2, HOME);
     let (up, down) = (200_000, 100_000);
     let (slow, _) = swarm.leechers[0];
-    world.command(
-        swarm.seeder.0,
-        Event::SetLimits { down_bytes_per_s: None, up_bytes_per_s: Some(up) },
-    );
+    world.command(swarm.seeder.0, Event::SetLimits { down_bytes_per_s: None, up_bytes_per_s: Some(up) });
     world.command(slow, Event::SetLimits { down_bytes_per_s: Some(down), up_bytes_per_s: None });
     // What leaves is checked at every step; what comes in, second by second.
     let limit = Timestamp::ZERO + secs(300);
-    while world.now() < limit && !swarm.leechers.iter().all(|(host, torrent)| world.is_complete(*host, *torrent)) {
+    while world.now() < limit
+        && !swarm.leechers.iter().all(|(host, torrent)| world.is_complete(*host, *torrent))
+    {
         world.run_for(secs(1));
-        let (received, most) = (world.stats(slow).received, down * world.now().as_micros() / 1_000_000 + BURST);
+        let (received, most) =
+            (world.stats(slow).received, down * world.now().as_micros() / 1_000_000 + BURST);
         ensure(received <= most, || format!("{received} bytes came where {most} may have"))?;
     }
     let end = complete(world, &swarm.leechers, Duration::ZERO)?;
     notes.add(format!("complete at {end} ms"));
     let ideal = len / down;
-    ensure(end <= Timestamp::ZERO + secs(ideal + ideal / 4 + 10), || format!("the limits left it idle: {end} ms"))
+    ensure(end <= Timestamp::ZERO + secs(ideal + ideal / 4 + 10), || {
+        format!("the limits left it idle: {end} ms")
+    })
 }
 
 fn stop(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
@@ -50,8 +52,12 @@ fn stop(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let stopped = world.run_to(asked + STOP_LIMIT, |world| world.stats(host).stopped.is_some());
     ensure(stopped, || "it never stopped".into())?;
     notes.add(format!("stopped after {} ms", world.now().since(asked).as_millis()));
-    let events: Vec<_> =
-        world.announces(swarm.tracker).iter().filter(|it| it.from == host).map(|it| it.event.as_str()).collect();
+    let events: Vec<_> = world
+        .announces(swarm.tracker)
+        .iter()
+        .filter(|it| it.from == host)
+        .map(|it| it.event.as_str())
+        .collect();
     ensure(events.first() == Some(&"started"), || format!("the tracker was told: {events:?}"))?;
     ensure(events.last() == Some(&"stopped"), || format!("the tracker was told: {events:?}"))?;
     ensure(!world.is_complete(host, torrent), || "it was stopped too late to matter".into())?;

@@ -1,7 +1,7 @@
 use super::super::tests::{BOUNDS, expect_breach};
 use super::{
-    Arc, Bitfield, BookEntry, ConnId, Conversations, Facts, Frame, InfoHash, Lengths, MAX_OWNERS, Message, Notice,
-    Observation, RawBlock, Timestamp, TorrentId, Verdict,
+    Arc, Bitfield, BookEntry, ConnId, Conversations, Facts, Frame, InfoHash, Lengths, MAX_OWNERS, Message,
+    Notice, Observation, RawBlock, Timestamp, TorrentId, Verdict,
 };
 use bytes::Bytes;
 use fast_peer_core::id::PeerId;
@@ -33,7 +33,12 @@ impl Client {
     }
 
     fn sent(&mut self, conn: ConnId, message: Message) -> Verdict {
-        self.observe(&Observation::Sent { conn, frame: &Frame::Message(message), false_claim: None, unsent: 0 })
+        self.observe(&Observation::Sent {
+            conn,
+            frame: &Frame::Message(message),
+            false_claim: None,
+            unsent: 0,
+        })
     }
 
     fn seen(&mut self, conn: ConnId, message: Message) {
@@ -46,11 +51,8 @@ impl Client {
     }
 
     fn meet_with(&mut self, conn: ConnId, reserved: Reserved) -> Verdict {
-        let frame = Frame::Handshake(Handshake {
-            reserved,
-            info_hash: InfoHash([7; 20]),
-            peer_id: PeerId([0; 20]),
-        });
+        let frame =
+            Frame::Handshake(Handshake { reserved, info_hash: InfoHash([7; 20]), peer_id: PeerId([0; 20]) });
         self.observe(&Observation::Connected { conn })?;
         self.observe(&Observation::Seen { conn, frame: &frame })?;
         self.observe(&Observation::Sent { conn, frame: &frame, false_claim: None, unsent: 0 })
@@ -204,7 +206,10 @@ fn s11_s14_and_s16_books_that_differ_from_what_was_said() {
     has.insert(Lengths::contiguous(4, 1).unwrap().piece(1).unwrap());
     books(entry(&has, true, 0)).unwrap();
     expect_breach(books(entry(&has, true, 251)), "INV-S-11");
-    expect_breach(books(entry(&has, false, 0).repeat(3)), "INV-S-16");
+    expect_breach(
+        books([A, B, ConnId(3)].into_iter().flat_map(|_| entry(&has, false, 0)).collect()),
+        "INV-S-16",
+    );
 }
 
 #[test]
