@@ -44,7 +44,12 @@ fn connect_and_accept_race() {
         // The address of a host follows from its number: this is the second.
         let right_addr: SocketAddr = "20.0.2.1:6881".parse().unwrap();
         let slow = Config { up_bytes_per_s: Some(SLOW), ..Config::default() };
-        let setup = |odd, peer| Setup { disk: half(odd), peers: vec![peer], config: slow.clone(), ..Setup::new(&content) };
+        let setup = |odd, peer| Setup {
+            disk: half(odd),
+            peers: vec![peer],
+            config: slow.clone(),
+            ..Setup::new(&content)
+        };
         let left = world.client("left", setup(0, right_addr));
         let right = world.client("right", setup(1, SocketAddr::new(left_ip, right_addr.port())));
         assert_eq!(right.addr(), right_addr);
