@@ -24,6 +24,7 @@ pub(crate) enum Command {
     Completions(commands::completions::Args),
     Create(commands::create::Args),
     Decode(commands::decode::Args),
+    Demo(commands::demo::Args),
     Download(commands::download::Args),
     Info(commands::info::Args),
     #[command(alias = "magnet_parse")]
@@ -39,6 +40,7 @@ impl Command {
             Self::Completions(args) => args.run(out),
             Self::Create(args) => args.run(out),
             Self::Decode(args) => args.run(out),
+            Self::Demo(args) => args.run(out),
             Self::Download(args) => args.run(out),
             Self::Info(args) => args.run(out),
             Self::Magnet(args) => args.run(out),
