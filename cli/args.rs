@@ -30,6 +30,8 @@ pub(crate) enum Command {
     #[command(alias = "magnet_parse")]
     Magnet(commands::magnet::Args),
     Man(commands::man::Args),
+    Peers(commands::peers::Args),
+    Scrape(commands::scrape::Args),
     Seed(commands::seed::Args),
     Verify(commands::verify::Args),
 }
@@ -45,6 +47,8 @@ impl Command {
             Self::Info(args) => args.run(out),
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),
+            Self::Peers(args) => args.run(out),
+            Self::Scrape(args) => args.run(out),
             Self::Seed(args) => args.run(out),
             Self::Verify(args) => args.run(out),
         }

@@ -8,9 +8,12 @@ pub(crate) mod download;
 pub(crate) mod info;
 pub(crate) mod magnet;
 pub(crate) mod man;
+pub(crate) mod peers;
 mod progress;
+pub(crate) mod scrape;
 pub(crate) mod seed;
 mod stream;
+mod swarm;
 pub(crate) mod verify;
 
 use crate::exit::{Exit, Failure};
