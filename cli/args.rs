@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Decode(commands::decode::Args),
     Demo(commands::demo::Args),
     Download(commands::download::Args),
+    #[command(alias = "nhandshake")]
+    Handshake(commands::handshake::Args),
     Info(commands::info::Args),
     #[command(alias = "magnet_parse")]
     Magnet(commands::magnet::Args),
@@ -44,6 +46,7 @@ impl Command {
             Self::Decode(args) => args.run(out),
             Self::Demo(args) => args.run(out),
             Self::Download(args) => args.run(out),
+            Self::Handshake(args) => args.run(out),
             Self::Info(args) => args.run(out),
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),

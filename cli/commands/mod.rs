@@ -5,6 +5,7 @@ pub(crate) mod create;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod download;
+pub(crate) mod handshake;
 pub(crate) mod info;
 pub(crate) mod magnet;
 pub(crate) mod man;
