@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Magnet(commands::magnet::Args),
     Man(commands::man::Args),
     Peers(commands::peers::Args),
+    #[command(alias = "download_piece")]
+    Piece(commands::piece::Args),
     Scrape(commands::scrape::Args),
     Seed(commands::seed::Args),
     Verify(commands::verify::Args),
@@ -51,6 +53,7 @@ impl Command {
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),
             Self::Peers(args) => args.run(out),
+            Self::Piece(args) => args.run(out),
             Self::Scrape(args) => args.run(out),
             Self::Seed(args) => args.run(out),
             Self::Verify(args) => args.run(out),

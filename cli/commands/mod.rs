@@ -10,6 +10,7 @@ pub(crate) mod info;
 pub(crate) mod magnet;
 pub(crate) mod man;
 pub(crate) mod peers;
+pub(crate) mod piece;
 mod progress;
 pub(crate) mod scrape;
 pub(crate) mod seed;
