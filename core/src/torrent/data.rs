@@ -85,6 +85,10 @@ impl Torrent {
     }
 
     fn on_completed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        // Without a wanted file there can be wanted pieces.
+        if !self.picker.is_complete() {
+            return;
+        }
         out.push_back(Action::Notice(Notice::Completed { torrent: self.id }));
         if self.stored.is_all() {
             self.announcer.handle_event(now, AnnouncerEvent::Completed, &mut self.pending.announcer);
