@@ -193,7 +193,9 @@ fn from_tracker_to_files(world: &mut World, protocol: Protocol) {
     let torrent = content.metainfo().swarm_hash();
     let seeder = world.client("seeder", Setup { disk: content.full_disk(), ..Setup::new(&content) });
     world.until("the seeder announces itself", SOON, || tracker.counts(torrent).seeders == 1);
-    assert!(seeder.has_said(|notice| matches!(notice, Notice::TrackerAnswered { .. })));
+    world.until("the seeder hears of it", SOON, || {
+        seeder.has_said(|notice| matches!(notice, Notice::TrackerAnswered { .. }))
+    });
     let leecher = world.client("leecher", Setup::new(&content));
     world.until("the leecher is complete", LATER, || leecher.is_complete());
     world.until("the tracker learns of it", SOON, || {

@@ -90,7 +90,7 @@ impl Content {
 
     pub(super) fn storage_spec(&self) -> StorageSpec {
         let files = self.metainfo.files().iter().map(|file| FileSpec {
-            path: file.path.iter().collect(),
+            path: file.path.components().collect(),
             len: file.len,
             pad: file.attributes.pad,
             wanted: true,
@@ -103,7 +103,7 @@ impl Content {
         self.metainfo.files().iter().map(move |file| {
             let (content, rest) = bytes.split_at(file.len as usize);
             bytes = rest;
-            let path = PathBuf::from(ROOT).join(file.path.iter().collect::<PathBuf>());
+            let path = PathBuf::from(ROOT).join(file.path.components().collect::<PathBuf>());
             (path, content)
         })
     }
