@@ -90,7 +90,8 @@ impl Torrent {
             return;
         }
         out.push_back(Action::Notice(Notice::Completed { torrent: self.id }));
-        if self.stored.is_all() {
+        // BEP 3: `completed` is not said of what was complete when it was started.
+        if self.stored.is_all() && !self.completed.is_empty() {
             self.announcer.handle_event(now, AnnouncerEvent::Completed, &mut self.pending.announcer);
         }
     }

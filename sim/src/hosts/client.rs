@@ -186,4 +186,4 @@ impl fmt::Debug for Client {
 }
 
 /// The port of all clients.
-const PORT: u16 = 6881;
+pub const PORT: u16 = 6881;

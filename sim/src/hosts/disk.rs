@@ -251,3 +251,83 @@ fn range(span: &FileSpan) -> Range<usize> {
 
 /// What one job takes at most.
 const JOB_MAX_US: u64 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::{SimDisk, Storage};
+    use bytes::Bytes;
+    use fast_peer_core::id::TorrentId;
+    use fast_peer_core::lengths::{FileIndex, FileSpan};
+    use fast_peer_core::rng::Rng;
+    use fast_peer_core::store::op::{DiskError, DiskOp, DiskOutput};
+    use fast_peer_core::store::payload::Payload;
+    use fast_peer_io::disk::{Disk as _, FileSpec, StorageSpec};
+    use std::path::Path;
+
+    const FILE: FileIndex = FileIndex(0);
+
+    fn disk(storage: &Storage) -> SimDisk {
+        let mut disk = SimDisk::new(storage.clone(), Rng::from_number(1));
+        let file = FileSpec { path: "a".into(), len: 100, pad: false, wanted: true };
+        disk.add_torrent(TorrentId(0), StorageSpec::new("root".into(), "name", vec![file]));
+        disk
+    }
+
+    fn run(disk: &SimDisk, op: DiskOp) -> Result<DiskOutput, DiskError> {
+        disk.execute(TorrentId(0), op)
+    }
+
+    fn write(disk: &SimDisk, offset: u64, data: &'static [u8]) {
+        let spans = vec![FileSpan { file: FILE, offset, len: data.len() as u32, pad: false }];
+        let data = vec![Payload::Content(Bytes::from_static(data))];
+        assert_eq!(run(disk, DiskOp::Write { spans, data }), Ok(DiskOutput::Done));
+    }
+
+    #[test]
+    fn a_file_has_its_own_name_when_it_is_finished() {
+        let storage = Storage::default();
+        let disk = disk(&storage);
+        assert_eq!(run(&disk, DiskOp::Stat { file: FILE }), Ok(DiskOutput::Stat(None)));
+        assert_eq!(run(&disk, DiskOp::Finish { file: FILE }), Err(DiskError::Missing));
+        write(&disk, 98, b"yz");
+        assert_eq!(run(&disk, DiskOp::Stat { file: FILE }), Ok(DiskOutput::Stat(Some(100))));
+        assert_eq!(storage.read(Path::new("root/a.part")), Some([&[0; 98][..], b"yz"].concat()));
+        assert_eq!(run(&disk, DiskOp::Finish { file: FILE }), Ok(DiskOutput::Done));
+        assert_eq!(storage.read(Path::new("root/a.part")), None);
+        let spans = vec![FileSpan { file: FILE, offset: 97, len: 3, pad: false }];
+        let found = DiskOutput::Read(Payload::Content(Bytes::from_static(b"\0yz")));
+        assert_eq!(run(&disk, DiskOp::Read { spans }), Ok(found));
+    }
+
+    #[test]
+    fn a_power_cut_loses_nothing_but_what_was_not_synced() {
+        let (mut kept, mut lost) = (0, 0);
+        for seed in 0..32 {
+            let storage = Storage::default();
+            let disk = disk(&storage);
+            write(&disk, 0, b"synced");
+            assert_eq!(run(&disk, DiskOp::Sync { file: FILE }), Ok(DiskOutput::Done));
+            write(&disk, 50, b"not");
+            storage.cut_power(&mut Rng::from_number(seed));
+            let content = storage.read(Path::new("root/a.part")).expect("the name was synced");
+            assert_eq!(&content[..6], b"synced");
+            match &content[50..53] {
+                b"not" => kept += 1,
+                b"\0\0\0" => lost += 1,
+                other => panic!("a write is there or not: {other:?}"),
+            }
+        }
+        assert!(kept > 0 && lost > 0, "{kept} kept, {lost} lost");
+    }
+
+    #[test]
+    fn a_power_cut_may_lose_a_name() {
+        let is_there = |seed| {
+            let storage = Storage::default();
+            write(&disk(&storage), 0, b"not synced");
+            storage.cut_power(&mut Rng::from_number(seed));
+            storage.read(Path::new("root/a.part")).is_some()
+        };
+        assert!((0..32).any(is_there) && !(0..32).all(is_there));
+    }
+}

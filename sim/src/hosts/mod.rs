@@ -15,7 +15,7 @@ mod net;
 mod trace;
 mod tracker;
 
-pub use client::{Client, Setup};
+pub use client::{Client, PORT, Setup};
 pub use content::Content;
 pub use disk::{SimDisk, Storage};
 pub use net::{SimListener, SimNet, SimStream, SimUdp};
@@ -35,6 +35,7 @@ use turmoil::{Builder, Sim};
 /// The hosts, and the network between them.
 pub struct World {
     sim: Sim<'static>,
+    trace: Trace,
     rng: Rng,
     names: Names,
     family: Family,
@@ -81,13 +82,13 @@ pub fn check(seed: u64, family: Family, scenario: impl Fn(&mut World)) {
 pub fn run(seed: u64, family: Family, scenario: impl FnOnce(&mut World)) -> Trace {
     let trace = Trace::default();
     let tail = TailOnPanic(&trace);
-    trace.of(|| scenario(&mut World::new(seed, family)));
+    trace.of(|| scenario(&mut World::new(seed, family, trace.clone())));
     drop(tail);
     trace
 }
 
 impl World {
-    fn new(seed: u64, family: Family) -> Self {
+    fn new(seed: u64, family: Family, trace: Trace) -> Self {
         let sim = Builder::new()
             .rng_seed(seed)
             .epoch(SystemTime::UNIX_EPOCH + EPOCH)
@@ -100,7 +101,7 @@ impl World {
             .tcp_capacity(4096)
             .udp_capacity(1024)
             .build();
-        Self { sim, rng: Rng::from_number(seed), names: Names::default(), family, hosts: 0 }
+        Self { sim, trace, rng: Rng::from_number(seed), names: Names::default(), family, hosts: 0 }
     }
 
     /// Random numbers for the scenario itself.
@@ -108,15 +109,19 @@ impl World {
         self.rng.fork("scenario").fork(label)
     }
 
+    /// What has happened so far.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
     /// A torrent with these trackers, and its bytes.
     pub fn content(&self, trackers: &[&str]) -> Rc<Content> {
         Rc::new(Content::new(&mut self.rng.fork("content"), trackers))
     }
 
-    /// The address of the host that is added next.
-    pub fn next_ip(&self) -> IpAddr {
+    /// The address of the host that is added as the `number`th, counted from one.
+    pub fn ip(&self, number: u8) -> IpAddr {
         // Each in a network of its own, as strangers are.
-        let number = self.hosts + 1;
         match self.family {
             Family::V4 => Ipv4Addr::new(20, 0, number, 1).into(),
             Family::V6 => Ipv6Addr::new(0x2600, 0, u16::from(number), 0, 0, 0, 0, 1).into(),
@@ -125,7 +130,8 @@ impl World {
 
     /// Adds a client, and starts it.
     pub fn client(&mut self, name: &str, setup: Setup) -> Client {
-        let client = Client::new(self.next_ip(), setup, self.net(name), self.rng.fork("client").fork(name));
+        let client =
+            Client::new(self.ip(self.hosts + 1), setup, self.net(name), self.rng.fork("client").fork(name));
         let runs = client.clone();
         self.host(name, move |_| runs.clone().run());
         client
@@ -144,7 +150,7 @@ impl World {
     where
         F: Future<Output = turmoil::Result> + 'static,
     {
-        let (ip, net) = (self.next_ip(), self.net(name));
+        let (ip, net) = (self.ip(self.hosts + 1), self.net(name));
         info!("{name} is {ip}");
         self.hosts += 1;
         self.names.borrow_mut().insert(name.to_owned(), ip);
@@ -208,7 +214,7 @@ impl World {
 
     /// The network of the host that is added next.
     fn net(&self, name: &str) -> SimNet {
-        SimNet::new(self.next_ip(), Rc::clone(&self.names), self.rng.fork("net").fork(name))
+        SimNet::new(self.ip(self.hosts + 1), Rc::clone(&self.names), self.rng.fork("net").fork(name))
     }
 }
 

@@ -281,3 +281,94 @@ fn cut(rng: &mut Rng) -> usize {
     };
     1 + rng.below(max) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SimNet;
+    use crate::hosts::{Family, run};
+    use fast_peer_io::net::{Listener as _, Net as _, Stream as _, Udp as _};
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::io::{ErrorKind, IoSlice, IoSliceMut};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::pin::Pin;
+    use std::rc::Rc;
+    use std::time::Duration;
+    use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1000);
+
+    fn content() -> Vec<u8> {
+        (0..500_000_u32).map(|i| (i * 7 % 251) as u8).collect()
+    }
+
+    async fn receive(net: SimNet, right: Rc<Cell<bool>>) -> turmoil::Result {
+        let (mut stream, _) = net.listen(ANY).await?.accept().await?;
+        let mut heard = vec![];
+        let mut reads = 0;
+        loop {
+            let (mut a, mut b) = ([0; 300], vec![0; 50_000]);
+            let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+            let count = poll_fn(|cx| Pin::new(&mut stream).poll_read_vectored(cx, &mut bufs)).await?;
+            if count == 0 {
+                break;
+            }
+            heard.extend([&a[..], &b[..]].concat()[..count].iter());
+            reads += 1;
+        }
+        right.set(heard == content() && reads > 10);
+        Ok(())
+    }
+
+    async fn send(net: SimNet, to: SocketAddr) -> turmoil::Result {
+        let mut stream = net.connect(to).await?;
+        let content = content();
+        let mut rest = &content[..];
+        while !rest.is_empty() {
+            let (a, b) = rest.split_at(rest.len() / 2);
+            let bufs = [IoSlice::new(a), IoSlice::new(b)];
+            let count = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &bufs)).await?;
+            rest = &rest[count..];
+        }
+        stream.shutdown().await?;
+        // A stream that is dropped with its end unread would reset what is on its way.
+        std::future::pending().await
+    }
+
+    #[test]
+    fn streams_keep_their_bytes_however_they_are_cut() {
+        let right = Rc::new(Cell::new(false));
+        run(1, Family::V4, |world| {
+            let heard = Rc::clone(&right);
+            let to =
+                SocketAddr::new(world.host("receiver", move |net| receive(net, Rc::clone(&heard))), 1000);
+            world.host("sender", move |net| send(net, to));
+            world.until("everything arrives", Duration::from_secs(10), || right.get());
+        });
+    }
+
+    #[test]
+    fn what_a_host_cannot_reach_is_no_surprise() {
+        let done = Rc::new(Cell::new(false));
+        run(1, Family::V4, |world| {
+            let end = Rc::clone(&done);
+            world.host("host", move |net| {
+                let end = Rc::clone(&end);
+                async move {
+                    let v6: SocketAddr = (Ipv6Addr::LOCALHOST, 1).into();
+                    assert_eq!(net.connect(v6).await.unwrap_err().kind(), ErrorKind::NetworkUnreachable);
+                    assert_eq!(net.listen(v6).await.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+                    assert_eq!(net.udp(v6).await.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+                    assert_eq!(net.resolve("nobody").await.unwrap_err().kind(), ErrorKind::NotFound);
+                    let mut udp = net.udp(ANY).await?;
+                    let nobody = "20.0.200.1:1".parse()?;
+                    poll_fn(|cx| udp.poll_send(cx, nobody, b"lost")).await?;
+                    end.set(true);
+                    Ok(())
+                }
+            });
+            world.until("all is asked", Duration::from_secs(1), || done.get());
+        });
+        assert!(done.get());
+    }
+}
