@@ -9,6 +9,8 @@
 
 mod intake;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use crate::bitfield::Bitfield;
