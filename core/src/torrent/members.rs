@@ -269,9 +269,12 @@ impl Torrent {
         let Some(member) = self.members.get_mut(&conn) else { return };
         self.known.handle_connected(member.peer.remote());
         self.picker.peer_joined(&member.has);
+        // A seed helps newcomers most by sending each piece once, to whom it unchoked; its uplink is what all wait for.
         let allowed = match member.peer.remote().ip().to_canonical() {
-            IpAddr::V4(ip) => wire::allowed_fast(ip, theirs.info_hash, self.map.lengths(), ALLOWED_FAST),
-            IpAddr::V6(_) => Vec::new(),
+            IpAddr::V4(ip) if !self.picker.is_complete() => {
+                wire::allowed_fast(ip, theirs.info_hash, self.map.lengths(), ALLOWED_FAST)
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => Vec::new(),
         };
         let hello = peer::Event::Hello {
             have: self.stored.clone(),
