@@ -304,7 +304,7 @@ mod tests {
 
     async fn receive(net: SimNet, right: Rc<Cell<bool>>) -> turmoil::Result {
         let (mut stream, _) = net.listen(ANY).await?.accept().await?;
-        let mut heard = vec![];
+        let mut heard: Vec<u8> = vec![];
         let mut reads = 0;
         loop {
             let (mut a, mut b) = ([0; 300], vec![0; 50_000]);
