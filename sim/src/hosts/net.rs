@@ -304,7 +304,7 @@ mod tests {
 
     async fn receive(net: SimNet, right: Rc<Cell<bool>>) -> turmoil::Result {
         let (mut stream, _) = net.listen(ANY).await?.accept().await?;
-        let mut heard = vec![];
+        let mut heard: Vec<u8> = vec![];
         let mut reads = 0;
         loop {
             let (mut a, mut b) = ([0; 300], vec![0; 50_000]);
@@ -313,7 +313,7 @@ mod tests {
             if count == 0 {
                 break;
             }
-            heard.extend([&a[..], &b[..]].concat()[..count].iter());
+            heard.extend_from_slice(&[&a[..], &b[..]].concat()[..count]);
             reads += 1;
         }
         right.set(heard == content() && reads > 10);
