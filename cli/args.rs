@@ -24,11 +24,18 @@ pub(crate) enum Command {
     Completions(commands::completions::Args),
     Create(commands::create::Args),
     Decode(commands::decode::Args),
+    Demo(commands::demo::Args),
     Download(commands::download::Args),
+    #[command(alias = "nhandshake")]
+    Handshake(commands::handshake::Args),
     Info(commands::info::Args),
     #[command(alias = "magnet_parse")]
     Magnet(commands::magnet::Args),
     Man(commands::man::Args),
+    Peers(commands::peers::Args),
+    #[command(alias = "download_piece")]
+    Piece(commands::piece::Args),
+    Scrape(commands::scrape::Args),
     Seed(commands::seed::Args),
     Verify(commands::verify::Args),
 }
@@ -39,10 +46,15 @@ impl Command {
             Self::Completions(args) => args.run(out),
             Self::Create(args) => args.run(out),
             Self::Decode(args) => args.run(out),
+            Self::Demo(args) => args.run(out),
             Self::Download(args) => args.run(out),
+            Self::Handshake(args) => args.run(out),
             Self::Info(args) => args.run(out),
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),
+            Self::Peers(args) => args.run(out),
+            Self::Piece(args) => args.run(out),
+            Self::Scrape(args) => args.run(out),
             Self::Seed(args) => args.run(out),
             Self::Verify(args) => args.run(out),
         }

@@ -35,6 +35,13 @@ pub(crate) fn tls() -> Result<Tls, Failure> {
     Tls::from_env().map_err(|error| Failure::io(Exit::Open, "certificates", &error))
 }
 
+/// A seed that nobody can guess.
+pub(crate) fn random_seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
+    Ok(seed)
+}
+
 impl Engine {
     /// Starts a session on `addrs` and the first of `ports` that is free; without ports nobody can connect to it.
     pub(crate) async fn start(
@@ -42,10 +49,7 @@ impl Engine {
         addrs: &[IpAddr],
         ports: Option<RangeInclusive<u16>>,
     ) -> Result<(Self, Option<u16>), Failure> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
-        let session = Session::new(config, seed, Timestamp::ZERO);
+        let session = Session::new(config, random_seed()?, Timestamp::ZERO);
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
         let driver = Driver::new(Real, disk, tls()?, session);

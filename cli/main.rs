@@ -8,6 +8,7 @@ mod logging;
 mod network;
 mod output;
 mod storage;
+mod trackers;
 mod view;
 
 use clap::FromArgMatches as _;

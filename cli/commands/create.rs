@@ -26,15 +26,23 @@ pub(crate) struct Args {
     /// Replace the torrent file if it is there already
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What the torrent is to say.
+#[derive(Debug, Default, clap::Args)]
+#[group(skip)]
+pub(super) struct Options {
     /// Let peers come from the trackers only
     #[arg(short, long)]
     private: bool,
     /// Length of the pieces, a power of two, such as 256K or 4M [default: for 1000 to 2000 pieces]
     #[arg(short = 's', long, value_name = "SIZE", value_parser = piece_size)]
-    piece_size: Option<u32>,
+    pub(super) piece_size: Option<u32>,
     /// URL of a tracker; may be given more than once, each time or with a comma in between for one tier
     #[arg(short, long, value_name = "URL,…", value_parser = tier)]
-    tracker: Vec<Tier>,
+    pub(super) tracker: Vec<Tier>,
     /// URL of a web seed; may be given more than once
     #[arg(short, long, value_name = "URL", value_parser = web_seed)]
     web_seed: Vec<String>,
@@ -50,38 +58,10 @@ impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let found = Found::at(&self.path)?;
         let target = self.out.unwrap_or_else(|| format!("{}.torrent", found.name).into());
-        if target.as_os_str() != "-" && !self.force && target.exists() {
-            let message = format!("{}: is there already; --force replaces it", target.display());
-            return Err(Failure::new(Exit::FileExists, message));
+        if target.as_os_str() != "-" && !self.force {
+            refuse_to_replace(&target)?;
         }
-        let total = found.files.iter().map(|(_, _, len)| len).sum();
-        let piece_len = self.piece_size.unwrap_or_else(|| default_piece_len(total));
-        let lens: Vec<_> = found.files.iter().map(|(_, _, len)| (*len, false)).collect();
-        let map = FileMap::contiguous(&lens, piece_len.into()).map_err(|error| {
-            Failure::new(Exit::Option, format!("{error}; --piece-size sets another length"))
-        })?;
-        let piece_hashes = hash_all(&map, &found.files)?;
-        let content = if found.is_folder {
-            Content::Folder(found.files.into_iter().map(|(_, path, len)| (path, len)).collect())
-        } else {
-            Content::File(total)
-        };
-        let torrent = Create {
-            name: found.name,
-            content,
-            piece_len,
-            piece_hashes,
-            trackers: self.tracker.into_iter().map(|tier| tier.0).collect(),
-            web_seeds: self.web_seed,
-            comment: self.comment,
-            created_by: Some(concat!("fast-peer/", env!("CARGO_PKG_VERSION")).into()),
-            creation_date: now(),
-            private: self.private,
-            source: self.source,
-        };
-        let bytes = torrent
-            .encode()
-            .map_err(|error| Failure::new(Exit::Option, format!("{}: {error}", self.path.display())))?;
+        let bytes = found.describe(self.options)?;
         if target.as_os_str() == "-" {
             return out.bytes(&bytes);
         }
@@ -90,9 +70,14 @@ impl Args {
     }
 }
 
+/// A torrent file of what is at `path`.
+pub(super) fn torrent_of(path: &Path, options: Options) -> Result<Vec<u8>, Failure> {
+    Found::at(path)?.describe(options)
+}
+
 /// The trackers of one tier.
 #[derive(Clone, Debug)]
-struct Tier(Vec<String>);
+pub(super) struct Tier(pub(super) Vec<String>);
 
 fn tier(text: &str) -> Result<Tier, String> {
     let url = |url: &str| tracker_url(url.as_bytes()).ok_or_else(|| format!("'{url}' is no tracker's URL"));
@@ -140,6 +125,37 @@ impl Found {
         let mut files = vec![];
         collect(&path, &mut vec![], &mut files)?;
         Ok(Self { name, is_folder: true, files })
+    }
+
+    /// Hashes everything, and writes down what a torrent says of it.
+    fn describe(self, options: Options) -> Result<Vec<u8>, Failure> {
+        let total = self.files.iter().map(|(_, _, len)| len).sum();
+        let piece_len = options.piece_size.unwrap_or_else(|| default_piece_len(total));
+        let lens: Vec<_> = self.files.iter().map(|(_, _, len)| (*len, false)).collect();
+        let map = FileMap::contiguous(&lens, piece_len.into()).map_err(|error| {
+            Failure::new(Exit::Option, format!("{error}; --piece-size sets another length"))
+        })?;
+        let piece_hashes = hash_all(&map, &self.files)?;
+        let content = if self.is_folder {
+            Content::Folder(self.files.into_iter().map(|(_, path, len)| (path, len)).collect())
+        } else {
+            Content::File(total)
+        };
+        let name = self.name.clone();
+        let torrent = Create {
+            name: self.name,
+            content,
+            piece_len,
+            piece_hashes,
+            trackers: options.tracker.into_iter().map(|tier| tier.0).collect(),
+            web_seeds: options.web_seed,
+            comment: options.comment,
+            created_by: Some(concat!("fast-peer/", env!("CARGO_PKG_VERSION")).into()),
+            creation_date: now(),
+            private: options.private,
+            source: options.source,
+        };
+        torrent.encode().map_err(|error| Failure::new(Exit::Option, format!("{name}: {error}")))
     }
 }
 
@@ -249,7 +265,17 @@ fn now() -> Option<u64> {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-fn write(target: &Path, bytes: &[u8], replace: bool) -> Result<(), Failure> {
+/// Fails if there is something at `target`.
+pub(super) fn refuse_to_replace(target: &Path) -> Result<(), Failure> {
+    if target.exists() {
+        let message = format!("{}: is there already; --force replaces it", target.display());
+        return Err(Failure::new(Exit::FileExists, message));
+    }
+    Ok(())
+}
+
+/// Makes the file at `target`, and replaces what is there only if it may.
+pub(super) fn write(target: &Path, bytes: &[u8], replace: bool) -> Result<(), Failure> {
     let mut options = File::options();
     options.write(true);
     if replace {

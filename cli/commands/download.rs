@@ -405,7 +405,7 @@ impl<'a> Run<'a> {
 }
 
 /// An address; names of peers are looked up at once.
-fn peer(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn peer(text: &str) -> Result<SocketAddr, String> {
     use std::net::ToSocketAddrs as _;
     if let Ok(addr) = text.parse() {
         return Ok(addr);

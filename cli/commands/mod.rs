@@ -3,13 +3,19 @@
 pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod decode;
+pub(crate) mod demo;
 pub(crate) mod download;
+pub(crate) mod handshake;
 pub(crate) mod info;
 pub(crate) mod magnet;
 pub(crate) mod man;
+pub(crate) mod peers;
+pub(crate) mod piece;
 mod progress;
+pub(crate) mod scrape;
 pub(crate) mod seed;
 mod stream;
+mod swarm;
 pub(crate) mod verify;
 
 use crate::exit::{Exit, Failure};
@@ -52,11 +58,7 @@ impl Source {
 
 /// The torrent that a user names: a file, standard input, or a web address.
 pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
-    let url = source.to_str().filter(|text| {
-        let head = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-        head.starts_with("http://") || head.starts_with("https://")
-    });
-    let Some(url) = url else {
+    let Some(url) = source.to_str().filter(|_| is_web_address(source)) else {
         return match Source::read(source)? {
             Source::Torrent(torrent) => Ok(*torrent),
             Source::Magnet(_) => {
@@ -77,6 +79,14 @@ pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
         return Err(Failure::new(Exit::Network, format!("{url}: the server answered {}", answer.status)));
     }
     parse(source, &answer.body)
+}
+
+fn is_web_address(source: &OsStr) -> bool {
+    let starts_with = |head: &[u8]| {
+        let start = source.as_encoded_bytes().get(..head.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(head))
+    };
+    starts_with(b"http://") || starts_with(b"https://")
 }
 
 fn parse(source: &OsStr, bytes: &[u8]) -> Result<Metainfo, Failure> {

@@ -11,6 +11,8 @@ extern crate alloc;
 pub mod bencode;
 pub mod bitfield;
 pub mod id;
+#[cfg(test)]
+mod laws;
 pub mod lengths;
 pub mod machine;
 pub mod magnet;

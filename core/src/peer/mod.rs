@@ -9,6 +9,8 @@
 
 mod intake;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use crate::bitfield::Bitfield;
@@ -496,7 +498,7 @@ impl Machine for Peer {
             }
             Event::Connected => {}
             Event::Hello { have, told, allowed, upload_only } => {
-                self.on_hello(&have, told, allowed, upload_only)
+                self.on_hello(&have, told, allowed, upload_only);
             }
             Event::Interest(want) => {
                 if self.stage == Stage::Open && self.we_want != want {

@@ -322,7 +322,8 @@ impl Picker {
     ///
     /// In this order: pieces that the peer works on; open ones that nobody works on; for [`Style::Shared`] those that
     /// only such peers work on, since a slow peer would hold up the stream of a fast one; a new piece; any open piece;
-    /// in endgame, blocks that others owe.
+    /// in endgame, blocks that others owe. But a new piece that is rarer than an open one of the others comes before
+    /// it: what the peer alone has is best fetched from it.
     pub fn pick(
         &mut self,
         peer: ConnId,
@@ -419,8 +420,7 @@ impl Picker {
         let own = self.own(wish);
         let piece = own
             .filter(|_| !another_lane)
-            .or_else(|| self.joinable(Company::Nobody, wish))
-            .or_else(|| if wish.alone() { None } else { self.joinable(Company::Sharers, wish) })
+            .or_else(|| self.join_or_begin_rarer(wish))
             .or_else(|| self.begin_one(wish))
             .or(own)
             .or_else(|| self.joinable(Company::Sharers, wish))
@@ -451,6 +451,24 @@ impl Picker {
     fn joinable(&self, company: Company, wish: &Wish) -> Option<PieceIndex> {
         let those = self.joinable.range((company, 0, 0)..).take_while(|((at, ..), _)| *at == company);
         those.map(|(_, piece)| *piece).find(|piece| wish.allows(*piece))
+    }
+
+    /// An open piece to which the peer is no burden; or a new one, opened, that is rarer and no less wanted.
+    fn join_or_begin_rarer(&mut self, wish: &Wish) -> Option<PieceIndex> {
+        let joined = self
+            .joinable(Company::Nobody, wish)
+            .or_else(|| if wish.alone() { None } else { self.joinable(Company::Sharers, wish) })?;
+        if wish.only.is_some() || self.order != Order::Rarest || self.have.ones() < RANDOM_PIECES {
+            return Some(joined);
+        }
+        let rarest = self.ranking.rarest(wish.has, &mut self.rng).filter(|rarest| {
+            self.priority(*rarest) >= self.priority(joined)
+                && self.availability(*rarest) < self.availability(joined)
+        });
+        if let Some(rarest) = rarest {
+            self.begin(rarest);
+        }
+        rarest.or(Some(joined))
     }
 
     /// Opens the best piece that is not open.

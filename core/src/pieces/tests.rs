@@ -264,6 +264,27 @@ fn a_lost_piece_is_fetched_again() {
 
 /// A peer with few pieces is served by another road than one with most; both choose by the same rule.
 #[test]
+fn a_rarer_new_piece_comes_before_the_open_pieces_of_others() {
+    let lengths = Lengths::contiguous(8 * 2 * 16384, 2 * 16384).unwrap();
+    let mut picker = Picker::new(lengths.clone(), Order::Rarest, Rng::from_number(1));
+    let piece = |index| lengths.piece(index).unwrap();
+    (0..4).for_each(|index| picker.set_have(piece(index)));
+    let (seed, other) = (ConnId(1), ConnId(2));
+    let mut has = Bitfield::none(8);
+    (0..6).for_each(|index| assert!(has.insert(piece(index))));
+    picker.peer_joined(&Bitfield::all(8));
+    picker.peer_joined(&has);
+    let mut out = vec![];
+    picker.pick(other, &has, Style::Shared, None, 1, &mut out);
+    picker.pick(seed, &Bitfield::all(8), Style::Shared, None, 4, &mut out);
+    let pieces: Vec<u32> = out.iter().map(|block| block.piece().get()).collect();
+    assert!([4, 5].contains(&pieces[0]), "{pieces:?}");
+    assert!(pieces[1..].iter().all(|piece| [6, 7].contains(piece)), "only the seed has those: {pieces:?}");
+    picker.pick(seed, &Bitfield::all(8), Style::Shared, None, 1, &mut out);
+    assert_eq!(out[5].piece(), out[0].piece(), "then it helps with what others have, too");
+}
+
+#[test]
 fn a_peer_with_few_pieces_of_many_gets_its_rarest() {
     const PIECES: u32 = 20_000;
     let mut swarm = Fixture::new(PIECES, 1);
@@ -489,7 +510,17 @@ impl Slow {
         let new = self.best_new(free.iter().copied().filter(|p| !self.is_open(*p)).collect(), only.is_some());
         let others = foremost(open.iter().copied().filter(held).collect());
         let early = if style == Style::Shared { shared.clone() } else { vec![] };
-        for choice in [own, orphans, early, new, shared, others] {
+        let joined = if orphans.is_empty() { early } else { orphans };
+        let by_rarity = self.order == Order::Rarest && only.is_none() && self.have.len() >= 4;
+        let rarer = match (joined.first(), new.first()) {
+            (Some(joined), Some(new)) if by_rarity => {
+                self.priority[new] >= self.priority[joined]
+                    && self.availability(*new) < self.availability(*joined)
+            }
+            _ => false,
+        };
+        let first = if rarer { vec![] } else { joined };
+        for choice in [own, first, new, shared, others] {
             if !choice.is_empty() {
                 return next(choice);
             }

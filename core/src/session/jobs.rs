@@ -49,7 +49,7 @@ impl Session {
                 let of_it = |ask: &Ask| ask.torrent == torrent && ask.id == id;
                 if let Some(ask) = self.asks.iter().find(|(_, ask)| of_it(ask)).map(|(number, _)| *number) {
                     self.end_ask(ask);
-                    self.to_udp(now, UdpEvent::Cancel { id: AskId(ask) });
+                    self.tell_udp(now, UdpEvent::Cancel { id: AskId(ask) });
                 }
             }
         }
@@ -84,7 +84,7 @@ impl Session {
         let path_and_query = String::from(entry.url.path_and_query());
         let question = Question::Announce { announce, path_and_query };
         let patience = entry.until.since(now);
-        self.to_udp(now, UdpEvent::Ask { id: AskId(ask), to, question, patience });
+        self.tell_udp(now, UdpEvent::Ask { id: AskId(ask), to, question, patience });
     }
 
     pub(super) fn on_resolved(&mut self, now: Timestamp, job: JobId, result: Result<Vec<IpAddr>, NetError>) {
@@ -111,7 +111,7 @@ impl Session {
     }
 
     pub(super) fn on_patience(&mut self, now: Timestamp, ask: u64) {
-        self.to_udp(now, UdpEvent::Cancel { id: AskId(ask) });
+        self.tell_udp(now, UdpEvent::Cancel { id: AskId(ask) });
         if self.asks.get(&ask).is_some_and(|entry| entry.answered) {
             self.end_ask(ask);
         } else {
@@ -119,7 +119,7 @@ impl Session {
         }
     }
 
-    pub(super) fn to_udp(&mut self, now: Timestamp, event: UdpEvent) {
+    pub(super) fn tell_udp(&mut self, now: Timestamp, event: UdpEvent) {
         self.udp.handle_event(now, event, &mut self.pending.udp);
         self.drain_udp(now);
     }

@@ -170,11 +170,11 @@ impl Session {
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
             Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
             Event::Connected { conn } => self.on_connected(now, conn),
-            Event::Datagram { from, data } => self.to_udp(now, UdpEvent::Datagram { from, data }),
+            Event::Datagram { from, data } => self.tell_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
                 if let Some(Job::Disk { torrent, job }) = self.jobs.remove(&job) {
                     self.with_torrent(now, torrent, |torrent, out| {
-                        torrent.handle_disk(now, job, result, out)
+                        torrent.handle_disk(now, job, result, out);
                     });
                     self.feed(now);
                 }

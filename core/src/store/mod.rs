@@ -44,8 +44,8 @@ pub struct Store {
     /// Bytes of blocks in memory.
     pinned: u64,
     budget: u64,
-    /// Whether memory is short: everything is written and let go as soon as it can be.
-    pressed: bool,
+    /// Write jobs under way.
+    writes_out: u32,
     /// For each file, its pieces that are not stored.
     pieces_left: Vec<u32>,
     /// Wanted files that do not have their final name yet.
@@ -191,7 +191,7 @@ impl Store {
             next_job: 0,
             pinned: 0,
             budget,
-            pressed: false,
+            writes_out: 0,
             pieces_left,
             unfinished,
             completed: false,
@@ -230,6 +230,7 @@ impl Store {
     }
 
     fn submit(&mut self, job: Job, op: DiskOp, out: &mut Outbox<Action>) {
+        self.writes_out += u32::from(matches!(job, Job::Write { .. }));
         let id = self.next_job;
         self.next_job = self.next_job.wrapping_add(1);
         self.jobs.insert(id, job);
@@ -252,23 +253,31 @@ impl Store {
             return;
         }
         self.pinned += u64::from(block.len());
-        if self.pinned > self.budget && !self.pressed {
-            self.pressed = true;
-            for piece in self.open.keys().copied().collect::<Vec<_>>() {
-                self.write_from(piece, None, out);
-                self.hash_next(piece, out);
-            }
-        } else {
-            self.write_from(piece, Some(block.number()), out);
-            self.hash_next(piece, out);
+        self.write_from(piece, Some(block.number()), out);
+        self.hash_next(piece, false, out);
+        self.relieve(out);
+    }
+
+    /// When memory is short and no write is under way that could help, starts whatever lets blocks go, however short
+    /// the runs are.
+    fn relieve(&mut self, out: &mut Outbox<Action>) {
+        if !self.is_short() || self.writes_out > 0 || self.trouble.is_some() {
+            return;
         }
+        for piece in self.open.keys().copied().collect::<Vec<_>>() {
+            self.write_from(piece, None, out);
+            self.hash_next(piece, true, out);
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.pinned > self.budget
     }
 
     /// Writes the run around block `near` if it is long enough, or every run.
     fn write_from(&mut self, piece: PieceIndex, near: Option<u32>, out: &mut Outbox<Action>) {
-        let pressed = self.pressed;
         let Some(open) = self.open.get_mut(&piece) else { return };
-        let (attempt, runs) = (open.attempt, open.take_writes(near, pressed));
+        let (attempt, runs) = (open.attempt, open.take_writes(near));
         for (from, to, data) in runs {
             let (begin, len) = self.bytes_of(piece, from, to);
             let op = DiskOp::Write { spans: self.spans(piece, begin, len), data };
@@ -280,12 +289,11 @@ impl Store {
         }
     }
 
-    /// Hands the next run of blocks to the digest, if there is one that is worth a job.
-    fn hash_next(&mut self, piece: PieceIndex, out: &mut Outbox<Action>) {
-        let pressed = self.pressed;
+    /// Hands the next run of blocks to the digest, if there is one that is worth a job, or any `however_short`.
+    fn hash_next(&mut self, piece: PieceIndex, however_short: bool, out: &mut Outbox<Action>) {
         let Some(open) = self.open.get_mut(&piece) else { return };
         let attempt = open.attempt;
-        let Some(run) = open.take_hash(pressed) else { return };
+        let Some(run) = open.take_hash(however_short) else { return };
         let (begin, len) = self.bytes_of(piece, run.from, run.to);
         let input = match run.data {
             Some(data) => HashInput::Memory(data),
@@ -314,6 +322,7 @@ impl Store {
         out: &mut Outbox<Action>,
     ) {
         let Some(job) = self.jobs.remove(&job) else { return };
+        self.writes_out -= u32::from(matches!(job, Job::Write { .. }));
         match (job, result) {
             (Job::Blame { piece }, result) => self.on_blame(piece, result, out),
             (Job::CheckHash { piece }, result) => {
@@ -330,7 +339,7 @@ impl Store {
             (Job::Hash { piece, attempt, .. } | Job::Write { piece, attempt, .. }, Ok(_))
                 if !self.is_current(piece, attempt) => {}
             (Job::Hash { piece, to, .. }, Ok(DiskOutput::Hash(output))) => {
-                self.on_hash(piece, to, output, out)
+                self.on_hash(piece, to, output, out);
             }
             (Job::Hash { piece, attempt, .. }, _) => {
                 // What memory let go could not be read back.
@@ -368,6 +377,7 @@ impl Store {
                 self.on_trouble(now, job, error, out);
             }
         }
+        self.relieve(out);
         self.flush_next(out);
     }
 
@@ -379,7 +389,7 @@ impl Store {
         let (begin, len) = self.bytes_of(piece, from, to);
         self.dirty.extend(self.map.spans(piece, begin, len).filter(|span| !span.pad).map(|span| span.file));
         let Some(open) = self.open.get_mut(&piece) else { return };
-        let released = open.written(from, to, self.pressed);
+        let released = open.written(from, to, self.pinned > self.budget);
         self.release(released);
         self.settle(piece, out);
     }
@@ -388,7 +398,7 @@ impl Store {
         let Some(open) = self.open.get_mut(&piece) else { return };
         let (released, digest) = open.hashed(to, output);
         self.release(released);
-        let Some(digest) = digest else { return self.hash_next(piece, out) };
+        let Some(digest) = digest else { return self.hash_next(piece, self.is_short(), out) };
         let good = self.expected.matches(piece, &digest);
         let open = self.open.get_mut(&piece).expect("it was there above");
         open.judge(good);
@@ -467,9 +477,6 @@ impl Store {
 
     fn release(&mut self, bytes: u64) {
         self.pinned -= bytes;
-        if self.pinned <= self.budget / 2 {
-            self.pressed = false;
-        }
     }
 
     fn on_trouble(&mut self, now: Timestamp, job: Job, error: DiskError, out: &mut Outbox<Action>) {

@@ -97,9 +97,9 @@ impl OpenPiece {
         true
     }
 
-    /// The runs to write now: around block `near` if that makes a run worth a call, or the piece is whole or memory
-    /// short; without `near` all there are.
-    pub(super) fn take_writes(&mut self, near: Option<u32>, pressed: bool) -> Vec<(u32, u32, Vec<Payload>)> {
+    /// The runs to write now: around block `near` if that makes a run worth a call, or all of them when the piece is
+    /// whole or there is no `near`.
+    pub(super) fn take_writes(&mut self, near: Option<u32>) -> Vec<(u32, u32, Vec<Payload>)> {
         let whole = self.present == self.blocks();
         let (mut at, end) = match near {
             Some(near) if !whole => {
@@ -110,7 +110,7 @@ impl OpenPiece {
                 while to < self.blocks() && to - from < WRITE_RUN && self.is_unwritten(to) {
                     to += 1;
                 }
-                if to - from < WRITE_RUN && !pressed {
+                if to - from < WRITE_RUN {
                     return Vec::new();
                 }
                 (from, to)
@@ -141,9 +141,9 @@ impl OpenPiece {
         slot.payload.is_some() && slot.write == Write::No
     }
 
-    /// The next run for the digest: at least [`HASH_RUN`] blocks, or fewer at the end of the piece or when memory is
-    /// short; nothing while a job has the digest.
-    pub(super) fn take_hash(&mut self, pressed: bool) -> Option<HashRun> {
+    /// The next run for the digest: at least [`HASH_RUN`] blocks, or fewer at the end of the piece or if any will do;
+    /// nothing while a job has the digest.
+    pub(super) fn take_hash(&mut self, however_short: bool) -> Option<HashRun> {
         let busy = match &self.digest {
             Digest::V1(state) => state.is_none(),
             Digest::V2(_, busy) => *busy,
@@ -175,7 +175,7 @@ impl OpenPiece {
         }
         let end = to == self.blocks();
         let more_may_come = !end && !gone(&self.slots[to as usize]);
-        if !data.is_empty() && to - from < HASH_RUN && more_may_come && !pressed {
+        if !data.is_empty() && to - from < HASH_RUN && more_may_come && !however_short {
             return None;
         }
         self.hashing = to;
@@ -189,14 +189,17 @@ impl OpenPiece {
         Some(HashRun { from, to, data: (!data.is_empty()).then_some(data), state, finish: end })
     }
 
-    /// A write ended; returns the bytes let go. When memory is short, blocks that wait for the digest go as well.
-    pub(super) fn written(&mut self, from: u32, to: u32, pressed: bool) -> u64 {
+    /// A write ended; returns the bytes let go. When memory is short, blocks go as well that the digest can't reach
+    /// because one before them is missing.
+    pub(super) fn written(&mut self, from: u32, to: u32, short: bool) -> u64 {
         let mut released = 0;
+        let held = |slot: &&Slot| slot.payload.is_some();
+        let reach = self.hashing + self.slots[self.hashing as usize..].iter().take_while(held).count() as u32;
         for number in from..to {
             let slot = &mut self.slots[number as usize];
             slot.write = Write::Done;
             self.written += 1;
-            if number < self.hashed || (pressed && number >= self.hashing) {
+            if number < self.hashed || (short && number >= reach) {
                 released += let_go(slot);
             }
         }

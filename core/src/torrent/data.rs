@@ -85,6 +85,10 @@ impl Torrent {
     }
 
     fn on_completed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        // Without a wanted file there can be wanted pieces.
+        if !self.picker.is_complete() {
+            return;
+        }
         out.push_back(Action::Notice(Notice::Completed { torrent: self.id }));
         // BEP 3: `completed` is not said of what was complete when it was started.
         if self.stored.is_all() && !self.completed.is_empty() {

@@ -12,7 +12,7 @@ use crate::pieces::{Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
 use crate::store::payload::Payload;
-use crate::wire::{self, Handshake};
+use crate::wire::{self, Handshake, MAX_EXTENDED_LEN};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
@@ -343,7 +343,10 @@ impl Torrent {
     /// How many bytes one connection may read ahead: together they stay near the budget of memory.
     pub(crate) fn read_window(&self) -> u32 {
         let share = self.common.store_budget / (self.downloading as u64).max(1);
-        u32::try_from(share).unwrap_or(u32::MAX).clamp(READ_WINDOW_MIN, READ_WINDOW_MAX)
+        // A message is used up when it is whole: the longest must fit into what is left when more is granted.
+        let bitfield = Bitfield::byte_len(self.map.lengths().piece_count()) as u32;
+        let least = 2 * (bitfield.max(MAX_EXTENDED_LEN) + 16);
+        u32::try_from(share).unwrap_or(u32::MAX).clamp(least, READ_WINDOW_MAX.max(least))
     }
 
     fn on_block(&mut self, now: Timestamp, conn: ConnId, block: Block, payload: Payload) {
@@ -486,8 +489,7 @@ fn reason_of(refusal: Refusal) -> Reason {
 /// Pieces that a newcomer may have while choked (BEP 6).
 const ALLOWED_FAST: usize = 5;
 
-/// What one connection may read ahead, at least and at most.
-const READ_WINDOW_MIN: u32 = 64 << 10;
+/// What one connection may read ahead, unless messages are longer.
 const READ_WINDOW_MAX: u32 = 1 << 20;
 
 /// Connections of which the address is remembered, for when a piece fails.

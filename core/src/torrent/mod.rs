@@ -49,6 +49,9 @@ pub struct NewTorrent {
     pub metainfo: Arc<Metainfo>,
     /// How much each file is wanted, pads included; fewer entries mean [`Priority::Normal`] for the rest.
     pub priorities: Vec<Priority>,
+    /// Only these pieces, whatever files they belong to: then no file is completed. Nothing means all that the files
+    /// want.
+    pub pieces: Option<Vec<PieceIndex>>,
     /// Which piece is begun first.
     pub order: Order,
     /// Whether the first and last piece of each wanted file come before the rest.
@@ -72,6 +75,7 @@ impl NewTorrent {
             trackers: metainfo.trackers().to_vec(),
             metainfo,
             priorities: Vec::new(),
+            pieces: None,
             order: Order::Rarest,
             first_last: false,
             peers: Vec::new(),
@@ -200,10 +204,17 @@ impl Torrent {
         let files = (0..map.file_count()).map(FileIndex);
         let priority =
             |file: FileIndex| new.priorities.get(file.as_usize()).copied().unwrap_or(Priority::Normal);
-        let wanted = files.clone().map(|file| priority(file) != Priority::Skip).collect();
+        let whole_files = new.pieces.is_none();
+        let wanted = files.clone().map(|file| whole_files && priority(file) != Priority::Skip).collect();
         let mut picker = Picker::new(lengths.clone(), new.order, rng.fork("picker"));
-        for (piece, priority) in piece_priorities(&map, priority, new.first_last) {
-            picker.set_priority(piece, priority);
+        match new.pieces {
+            None => piece_priorities(&map, priority, new.first_last)
+                .into_iter()
+                .for_each(|(piece, priority)| picker.set_priority(piece, priority)),
+            Some(pieces) => {
+                let others = lengths.pieces().filter(|piece| !pieces.contains(piece));
+                others.for_each(|piece| picker.set_priority(piece, Priority::Skip));
+            }
         }
         let known = KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers"));
         let store = Store::new(Arc::clone(&map), expected, wanted, common.store_budget);

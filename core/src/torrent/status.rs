@@ -123,7 +123,7 @@ impl Torrent {
             bytes_have,
             bytes_wanted,
             checking: self.store.checking(),
-            complete: self.store.is_completed() && self.phase >= Phase::Running,
+            complete: self.store.is_completed() && self.picker.is_complete() && self.phase >= Phase::Running,
             peers: open().count() as u32,
             seeds: open().filter(|member| member.has.is_all()).count() as u32,
             connecting: self.members.values().filter(|member| member.peer.is_connecting()).count() as u32,

@@ -169,7 +169,8 @@ impl<N: Net, D: Disk> Served<N, D> {
                 return Ok(Tried::Over);
             }
             if self.batch.is_empty() {
-                return Ok(Tried::Stuck);
+                // What came of the pull can be a reason for another one.
+                return Ok(if self.line.want_write.get() { Tried::Progress } else { Tried::Stuck });
             }
             // There is more to pull until a pull brings nothing.
             self.line.want_write.set(true);

@@ -95,15 +95,14 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
         for sent in 0..SENDS {
             let to = match self.waiting.take() {
                 Some(to) => to,
-                None if !self.hub.want_send.get() => return sent > 0,
+                // What comes of the pull can be a reason for another one, so the wish is taken back before it.
+                None if !self.hub.want_send.take() => return sent > 0,
                 None => {
                     self.data.clear();
                     let Self { hub, data, .. } = self;
                     let next = hub.turn(|turn| turn.input(|session, now| session.poll_datagram(now, data)));
-                    let Some(to) = next else {
-                        hub.want_send.set(false);
-                        return sent > 0;
-                    };
+                    let Some(to) = next else { continue };
+                    hub.want_send.set(true);
                     to
                 }
             };

@@ -43,7 +43,7 @@ impl Client {
 
     fn add(&self, torrent: &Arc<Metainfo>, root: &Scratch, peers: Vec<SocketAddr>) -> TorrentId {
         let files = torrent.files().iter().map(|file| FileSpec {
-            path: file.path.iter().collect(),
+            path: file.path.components().collect(),
             len: file.len,
             pad: file.attributes.pad,
             wanted: true,

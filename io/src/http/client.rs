@@ -110,6 +110,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        // Some trackers know the fields by their usual spelling only.
+        .title_case_headers(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| hyper_error(&error))?;
@@ -274,8 +276,8 @@ mod tests {
         assert_eq!(to.to_string(), "192.0.2.1:6969");
         let lines: Vec<_> = head.split("\r\n").collect();
         assert_eq!(lines[0], "GET /announce?info_hash=%FF%00a~&port=1 HTTP/1.1");
-        assert!(lines.contains(&"host: tracker.example:6969"), "{lines:?}");
-        assert!(lines.contains(&"accept-encoding: gzip"), "{lines:?}");
+        assert!(lines.contains(&"Host: tracker.example:6969"), "{lines:?}");
+        assert!(lines.contains(&"Accept-Encoding: gzip"), "{lines:?}");
     }
 
     #[tokio::test(start_paused = true)]

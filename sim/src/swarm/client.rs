@@ -513,25 +513,34 @@ impl World {
 
     /// Reads along what a client sends.
     fn say(&mut self, host: HostId, conn: ConnId, socket: Socket, segment: &Segment) {
-        let mut watch = core::mem::take(&mut self.stream(socket.stream).direction_mut(socket.side).watch);
-        watch.feed(segment, |spoken| match spoken {
-            Spoken::Frame { frame, end } => {
-                self.line(host, Way::Out, Topic::Message, format_args!("{conn} {frame}"));
-                let false_claim = self.false_claim(host, conn, &frame);
-                let unsent = self.unsent(host, conn, &frame);
-                self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
-                self.stream(socket.stream).direction_mut(socket.side).frames.push_back((end, frame));
+        let mut said = core::mem::take(&mut self.said);
+        self.stream(socket.stream).direction_mut(socket.side).watch.feed(segment, |spoken| said.push(spoken));
+        let is_request =
+            |spoken: &&Spoken| matches!(spoken, Spoken::Frame { frame: Frame::Message(Message::Request(_)), .. });
+        // The session counts as sent what was pulled with this one and comes behind it.
+        let mut behind = said.iter().filter(is_request).count() as u32;
+        for spoken in said.drain(..) {
+            behind -= u32::from(is_request(&&spoken));
+            match spoken {
+                Spoken::Frame { frame, end } => {
+                    self.line(host, Way::Out, Topic::Message, format_args!("{conn} {frame}"));
+                    let false_claim = self.false_claim(host, conn, &frame);
+                    let unsent = behind + self.unsent(host, conn, &frame);
+                    self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
+                    self.stream(socket.stream).direction_mut(socket.side).frames.push_back((end, frame));
+                }
+                Spoken::Block { piece, begin, part } => {
+                    let client = self.client_mut(host);
+                    client.stats.served += u64::from(part.len());
+                    let good = client.content_of(conn).is_some_and(|content| {
+                        let piece = content.lengths().piece(piece);
+                        piece.is_some_and(|piece| content.matches(piece, begin, &part))
+                    });
+                    self.observe(host, &Observation::BlockSent { piece, begin, good });
+                }
             }
-            Spoken::Block { piece, begin, part } => {
-                let client = self.client_mut(host);
-                client.stats.served += u64::from(part.len());
-                let good = client.content_of(conn).is_some_and(|content| {
-                    content.lengths().piece(piece).is_some_and(|piece| content.matches(piece, begin, &part))
-                });
-                self.observe(host, &Observation::BlockSent { piece, begin, good });
-            }
-        });
-        self.stream(socket.stream).direction_mut(socket.side).watch = watch;
+        }
+        self.said = said;
     }
 
     /// A piece that a client announces in `frame` without having it.

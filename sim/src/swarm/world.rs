@@ -6,6 +6,7 @@ use super::content::{Content, Plan};
 use super::disk::{Disk, ZeroDigests};
 use super::fake_peer::FakePeer;
 use super::links::{Access, Datagram, Socket, Sockets, Stream, StreamId};
+use super::observe::Spoken;
 use super::queue::Queue;
 use super::services::Tracker;
 use super::trace::{Keep, Topic, Trace, TraceHash, Way};
@@ -59,6 +60,7 @@ pub struct World {
     pub(super) names: BTreeMap<String, HostId>,
     pub(super) batch: WriteBatch,
     pub(super) datagram: BytesMut,
+    pub(super) said: Vec<Spoken>,
     contents: Vec<Arc<Content>>,
     by_ip: BTreeMap<IpAddr, HostId>,
     violation: Option<Box<Violation>>,
@@ -169,6 +171,7 @@ impl World {
             names: BTreeMap::new(),
             batch: WriteBatch::default(),
             datagram: BytesMut::new(),
+            said: Vec::new(),
             contents: Vec::new(),
             by_ip: BTreeMap::new(),
             violation: None,

@@ -75,7 +75,7 @@ struct BlockState {
 }
 
 /// Whether the client has a block, as far as its pieces have not been judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Came {
     #[default]
     No,
@@ -166,10 +166,10 @@ impl Conversations {
                 let block = RawBlock { piece: *piece, begin: *begin, len: *len };
                 let Some(torrent) = talk.torrent else { return };
                 let late = talk.is_late(at);
-                if let Some(owed) = talk.release(block, &mut self.torrents[torrent])
-                    && !(owed.cancelled || late)
-                {
-                    self.torrents[torrent].blocks.came(block);
+                if let Some(owed) = talk.release(block, &mut self.torrents[torrent]) {
+                    // One that comes late or after a cancel may be kept or dropped.
+                    let came = if owed.cancelled || late { Came::Perhaps } else { Came::Yes };
+                    self.torrents[torrent].blocks.came(block, came);
                 }
                 return;
             }
@@ -314,7 +314,8 @@ impl Conversations {
         // What waits to be sent has an owner, too.
         let endgame = torrent.blocks.fresh <= unsent;
         hold(owners == 0 || endgame, "INV-S-09", || {
-            format!("{raw} is asked for twice while {} blocks are free", torrent.blocks.fresh)
+            let (fresh, first) = (torrent.blocks.fresh, torrent.blocks.first_fresh());
+            format!("{raw} is asked for twice while {fresh} blocks are free, the first in piece {first:?}")
         })
     }
 
@@ -379,7 +380,7 @@ impl Conversation {
     }
 
     /// Whether the peer has owed something for so long that the client may have given up waiting for all it owes,
-    /// which shows nowhere. What comes then may be dropped.
+    /// which shows nowhere.
     fn is_late(&self, at: Timestamp) -> bool {
         self.owed.values().any(|owed| at.since(owed.since) >= LAPSES_AFTER)
     }
@@ -434,7 +435,7 @@ impl Torrent {
         {
             self.facts.lengths.blocks(piece).for_each(|block| {
                 let raw = RawBlock { piece: piece.get(), begin: block.begin(), len: block.len() };
-                self.blocks.came(raw);
+                self.blocks.came(raw, Came::Yes);
             });
         }
     }
@@ -467,6 +468,13 @@ impl Blocks {
         }
     }
 
+    /// The piece and number of the first block that is wanted, and neither came nor is owed.
+    fn first_fresh(&self) -> Option<(usize, u32)> {
+        let at = self.states.iter().position(|state| state.is_fresh())? as u32;
+        let piece = self.first.partition_point(|first| *first <= at) - 1;
+        Some((piece, at - self.first[piece]))
+    }
+
     fn owe(&mut self, raw: RawBlock) {
         self.change(raw, |state| state.owed += 1);
     }
@@ -475,8 +483,8 @@ impl Blocks {
         self.change(raw, |state| state.owed -= 1);
     }
 
-    fn came(&mut self, raw: RawBlock) {
-        self.change(raw, |state| state.came = Came::Yes);
+    fn came(&mut self, raw: RawBlock, came: Came) {
+        self.change(raw, |state| state.came = state.came.max(came));
     }
 
     /// The blocks of a piece that came are lost, or may be.

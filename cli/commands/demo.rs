@@ -1,0 +1,250 @@
+//! `demo`: a swarm of its own on this machine, from the first announce to the last byte.
+
+use super::create;
+use crate::engine::{self, Engine, interrupted};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::storage;
+use fast_peer_core::id::TorrentId;
+use fast_peer_core::machine::Timestamp;
+use fast_peer_core::metainfo::Metainfo;
+use fast_peer_core::pieces::Priority;
+use fast_peer_core::rng::Rng;
+use fast_peer_core::session::{Config, NewTorrent, Notice};
+use fast_peer_core::tracker::TrackerServer;
+use fast_peer_io::http::serve_http;
+use fast_peer_io::net::{Net as _, Real};
+use indicatif::HumanBytes;
+use serde_json::json;
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+/// Share some files in a swarm on this machine, and check what arrives; needs no network
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Work in this folder, which must be new or empty, and keep what is in it
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let Some(folder) = &self.keep else {
+            let folder = tempfile::tempdir();
+            let folder = folder.map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
+            return demonstrate(folder.path(), out);
+        };
+        let failed = |error| Failure::io(Exit::Directory, folder.display(), &error);
+        fs::create_dir_all(folder).map_err(failed)?;
+        if fs::read_dir(folder).map_err(failed)?.next().is_some() {
+            let message = format!("{}: is not empty; name a new folder", folder.display());
+            return Err(Failure::new(Exit::FileExists, message));
+        }
+        demonstrate(folder, out)
+    }
+}
+
+fn demonstrate(folder: &Path, out: &mut Output) -> Result<(), Failure> {
+    engine::block_on(async {
+        let report = tokio::select! {
+            biased;
+            _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the end")),
+            report = timeout(LIMIT, share(folder)) => report.unwrap_or_else(|_| {
+                let seconds = LIMIT.as_secs();
+                Err(Failure::new(Exit::Timeout, format!("the swarm did not come to an end within {seconds} s")))
+            })?,
+        };
+        report.show(out)
+    })
+}
+
+/// What came of it.
+struct Report {
+    torrent: Arc<Metainfo>,
+    tracker: String,
+    /// Where each seeder listened, and how many bytes it sent.
+    seeders: Vec<(SocketAddr, u64)>,
+    took: Duration,
+}
+
+/// Makes files and a torrent of them, seeds them from several sessions, downloads them with one more that knows nothing
+/// but the tracker, and compares.
+async fn share(folder: &Path) -> Result<Report, Failure> {
+    let (seeded, downloaded) = (folder.join("seeded"), folder.join("downloaded"));
+    make_files(&seeded.join(NAME))?;
+    let (tracker, serving) = start_tracker().await?;
+    let mut options = create::Options::default();
+    options.piece_size = Some(PIECE_LEN);
+    options.tracker = vec![create::Tier(vec![tracker.clone()])];
+    let bytes = create::torrent_of(&seeded.join(NAME), options)?;
+    create::write(&folder.join(NAME).with_extension("torrent"), &bytes, false)?;
+    let torrent = Arc::new(Metainfo::parse(&bytes).expect("what was written is a torrent"));
+
+    let mut seeders = vec![];
+    for _ in 0..SEEDERS {
+        let mut seeder = Member::join(&torrent, &seeded).await?;
+        // From here on the tracker names it to others.
+        seeder.until(|notice| matches!(notice, Notice::TrackerAnswered { .. })).await?;
+        seeders.push(seeder);
+    }
+    let start = Instant::now();
+    let mut leecher = Member::join(&torrent, &downloaded).await?;
+    leecher.until(|notice| matches!(notice, Notice::Completed { .. })).await?;
+    let took = start.elapsed();
+    let sent = seeders.iter().map(|seeder| (seeder.addr, seeder.sent())).collect();
+
+    leecher.engine.stop().await?;
+    for seeder in seeders {
+        seeder.engine.stop().await?;
+    }
+    serving.abort();
+    for file in torrent.files() {
+        let path: PathBuf = file.path.iter().collect();
+        compare(&seeded.join(&path), &downloaded.join(&path))?;
+    }
+    Ok(Report { torrent, tracker, seeders: sent, took })
+}
+
+/// A session with one torrent.
+struct Member {
+    engine: Engine,
+    addr: SocketAddr,
+    id: TorrentId,
+}
+
+impl Member {
+    async fn join(torrent: &Arc<Metainfo>, root: &Path) -> Result<Self, Failure> {
+        let (engine, port) = Engine::start(Config::default(), &[HERE], Some(0..=0)).await?;
+        let wanted = vec![Priority::Normal; torrent.files().len()];
+        let storage = storage::storage(torrent, root, None, &wanted);
+        let id = engine.add(NewTorrent::new(Arc::clone(torrent)), storage);
+        let port = port.expect("a port was asked for");
+        Ok(Self { engine, addr: SocketAddr::new(HERE, port), id })
+    }
+
+    /// Waits for a notice; one of trouble means that it will not come.
+    async fn until(&mut self, awaited: impl Fn(&Notice) -> bool) -> Result<(), Failure> {
+        while let Some(notice) = self.engine.notice().await {
+            match notice {
+                notice if awaited(&notice) => return Ok(()),
+                Notice::DiskTrouble { .. } => return Err(Failure::new(Exit::Io, notice.to_string())),
+                Notice::TrackerFailed { .. } => return Err(Failure::new(Exit::Network, notice.to_string())),
+                _ => {}
+            }
+        }
+        Err(Failure::new(Exit::Unknown, "the session ended"))
+    }
+
+    fn sent(&self) -> u64 {
+        self.engine.status(self.id).map_or(0, |status| status.up_bytes)
+    }
+}
+
+/// Serves a tracker on a port of its own until the task is aborted, and says where.
+async fn start_tracker() -> Result<(String, JoinHandle<()>), Failure> {
+    let failed = |error| Failure::io(Exit::Network, "the tracker's port", &error);
+    let listener = Real.listen(SocketAddr::new(HERE, 0)).await.map_err(failed)?;
+    let url = format!("http://{}/announce", listener.local_addr().map_err(failed)?);
+    let server = RefCell::new(TrackerServer::new(INTERVAL, Rng::new(engine::random_seed()?)));
+    let start = Instant::now();
+    let answer = move |target: &str, remote: SocketAddr| {
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        (200, server.borrow_mut().handle_http(Timestamp::from_micros(micros), target, remote.ip()))
+    };
+    Ok((url, tokio::task::spawn_local(serve_http(listener, answer))))
+}
+
+/// Files whose ends do not fall on those of pieces, and an empty one.
+fn make_files(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(|error| Failure::io(Exit::Directory, folder.display(), &error))?;
+    let mut rng = Rng::from_number(1);
+    for (name, len) in FILES {
+        let mut content = vec![0; len];
+        rng.fill(&mut content);
+        create::write(&folder.join(name), &content, false)?;
+    }
+    Ok(())
+}
+
+/// Fails unless both files hold the same bytes.
+fn compare(one: &Path, other: &Path) -> Result<(), Failure> {
+    let open = |path: &Path| {
+        let file = File::open(path).map_err(|error| Failure::io(Exit::Open, path.display(), &error))?;
+        Ok::<_, Failure>(file)
+    };
+    let (mut files, mut bytes) = ([open(one)?, open(other)?], [vec![], vec![]]);
+    let mut at = 0_u64;
+    loop {
+        for ((file, bytes), path) in files.iter_mut().zip(&mut bytes).zip([one, other]) {
+            bytes.clear();
+            let read = file.take(COMPARED_AT_ONCE).read_to_end(bytes);
+            read.map_err(|error| Failure::io(Exit::Io, path.display(), &error))?;
+        }
+        if bytes[0] != bytes[1] {
+            let message = format!("{}: differs from {} behind byte {at}", other.display(), one.display());
+            return Err(Failure::new(Exit::Checksum, message));
+        }
+        if bytes[0].is_empty() {
+            return Ok(());
+        }
+        at += bytes[0].len() as u64;
+    }
+}
+
+impl Report {
+    fn show(&self, out: &mut Output) -> Result<(), Failure> {
+        let total = self.torrent.lengths().total();
+        let micros = self.took.as_micros().max(1);
+        let rate = u64::try_from(u128::from(total) * 1_000_000 / micros).unwrap_or(u64::MAX);
+        let (files, pieces) = (self.torrent.files().len(), self.torrent.lengths().piece_count());
+        if out.is_json() {
+            let seeder = |(addr, sent): &(SocketAddr, u64)| json!({ "address": addr, "uploaded": sent });
+            return out.json(&json!({
+                "info_hash": self.torrent.swarm_hash().to_string(),
+                "files": files,
+                "pieces": pieces,
+                "bytes": total,
+                "tracker": self.tracker,
+                "seeders": self.seeders.iter().map(seeder).collect::<Vec<_>>(),
+                "seconds": self.took.as_secs_f64(),
+                "bytes_per_s": rate,
+            }));
+        }
+        out.line(format_args!(
+            "Torrent: {files} files, {} in {pieces} pieces, infohash {}",
+            HumanBytes(total),
+            self.torrent.swarm_hash()
+        ))?;
+        out.line(format_args!("Tracker: {}", self.tracker))?;
+        for (addr, sent) in &self.seeders {
+            out.line(format_args!("Seeder:  {addr}, sent {}", HumanBytes(*sent)))?;
+        }
+        let seconds = self.took.as_secs_f64();
+        out.line(format_args!("Downloaded in {seconds:.3} s, {}/s; every byte is right", HumanBytes(rate)))
+    }
+}
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+const NAME: &str = "demo";
+
+const FILES: [(&str, usize); 3] = [("empty", 0), ("large", (8 << 20) + 4_321), ("small", 99_999)];
+
+const PIECE_LEN: u32 = 64 << 10;
+
+const SEEDERS: usize = 3;
+
+/// How often the tracker wants to hear of its peers: not again in this life.
+const INTERVAL: Duration = Duration::from_secs(1800);
+
+/// What takes a second is hopeless after so many.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const COMPARED_AT_ONCE: u64 = 64 << 10;

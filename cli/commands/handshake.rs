@@ -1,0 +1,285 @@
+//! `handshake`: greet one peer, and show what it says of itself.
+
+use super::swarm::{Swarm, peer_id};
+use crate::engine::{self, interrupted};
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, size};
+use crate::view::hex;
+use bytes::BytesMut;
+use fast_peer_core::bitfield::Bitfield;
+use fast_peer_core::session::Config;
+use fast_peer_core::wire::{
+    self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
+};
+use fast_peer_io::net::{Net as _, Real};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Connect to one peer, and show what it says of itself
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Torrent file, http(s) URL of one, magnet link, or infohash
+    torrent: OsString,
+    /// The peer
+    #[arg(value_name = "HOST:PORT", value_parser = super::download::peer)]
+    peer: SocketAddr,
+}
+
+impl Args {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        engine::refuse_proxy()?;
+        engine::block_on(async {
+            let swarm = Swarm::find(&self.torrent).await?;
+            let said = tokio::select! {
+                biased;
+                _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
+                said = greet(self.peer, &swarm) => said?,
+            };
+            if out.is_json() { out.json(&said.to_json(self.peer)) } else { said.show(self.peer, out) }
+        })
+    }
+}
+
+/// What a peer said.
+#[derive(Debug)]
+struct Said {
+    handshake: Handshake,
+    extended: Option<ExtendedHandshake>,
+    pieces: Option<Pieces>,
+    /// How many the torrent has, if that is known here.
+    piece_count: Option<u32>,
+}
+
+/// How many pieces a peer has.
+#[derive(Clone, Copy, Debug)]
+enum Pieces {
+    All,
+    Count(u32),
+}
+
+async fn greet(peer: SocketAddr, swarm: &Swarm) -> Result<Said, Failure> {
+    let failed = |error: &io::Error| Failure::io(Exit::Network, peer, error);
+    let stream = timeout(CONNECT_LIMIT, Real.connect(peer)).await;
+    let stream =
+        stream.map_err(|_| late(peer, "no connection", CONNECT_LIMIT))?.map_err(|error| failed(&error))?;
+    let end = Instant::now() + HANDSHAKE_LIMIT;
+    let mut talk = Talk { stream, peer, decoder: Decoder::new(), input: BytesMut::new() };
+    let piece_count = swarm.torrent.as_ref().map(|torrent| torrent.lengths().piece_count());
+    talk.decoder.set_piece_count(piece_count);
+
+    let reserved = Reserved::NONE.with_extended().with_fast();
+    let ours = Handshake { reserved, info_hash: swarm.info_hash, peer_id: peer_id()? };
+    let mut greeting = BytesMut::new();
+    wire::encode_handshake(&ours, &mut greeting);
+    let theirs = timeout_at(end, async {
+        talk.send(&greeting).await?;
+        match talk.next().await? {
+            Some(Frame::Handshake(theirs)) => Ok(theirs),
+            _ => Err(Failure::new(
+                Exit::Network,
+                format!("{peer}: closed the connection instead of answering; it may not have this torrent"),
+            )),
+        }
+    });
+    let theirs = theirs.await.map_err(|_| late(peer, "no handshake", HANDSHAKE_LIMIT))??;
+    if theirs.peer_id == ours.peer_id {
+        return Err(talk.breach(Offence::OwnPeerId));
+    }
+    if theirs.info_hash != ours.info_hash {
+        let message = format!("{peer}: answered for another torrent, {}", theirs.info_hash);
+        return Err(Failure::new(Exit::Network, message));
+    }
+    let mut said = Said { handshake: theirs, extended: None, pieces: None, piece_count };
+    // Whoever has nothing may say nothing about it, so this can be all that comes.
+    match timeout_at(end.min(Instant::now() + REST_LIMIT), said.hear_out(&mut talk)).await {
+        Ok(result) => result.map(|()| said),
+        Err(_) => Ok(said),
+    }
+}
+
+impl Said {
+    /// Listens until the peer has said all that is asked for here.
+    async fn hear_out(&mut self, talk: &mut Talk) -> Result<(), Failure> {
+        let (extended, fast) = (self.handshake.reserved.extended(), self.handshake.reserved.fast());
+        let mut greeting = BytesMut::new();
+        if fast {
+            wire::encode(&Message::HaveNone, &mut greeting);
+        }
+        if extended {
+            let ours = ExtendedHandshake {
+                client: Some(Config::default().client),
+                ids: ExtensionIds::NONE,
+                ..ExtendedHandshake::default()
+            };
+            let payload = ours.encode().into();
+            wire::encode(&Message::Extended { id: 0, payload }, &mut greeting);
+        }
+        talk.send(&greeting).await?;
+        let mut knows_pieces = false;
+        while (extended && self.extended.is_none()) || !knows_pieces {
+            // A peer that hangs up after its handshake has said enough.
+            let Some(frame) = talk.next().await? else { return Ok(()) };
+            knows_pieces |= self.take(frame).map_err(|offence| talk.breach(offence))?;
+        }
+        Ok(())
+    }
+
+    /// Notes what a message says; whether it settles which pieces the peer has.
+    fn take(&mut self, frame: Frame) -> Result<bool, Offence> {
+        let message = match frame {
+            Frame::Message(message) => message,
+            Frame::PieceHead { .. } => return Err(Offence::BlockNotRequested),
+            Frame::Handshake(_) => unreachable!("a decoder reads one handshake"),
+        };
+        match message {
+            Message::Bitfield(bits) => {
+                let bits = match self.piece_count {
+                    Some(count) => Bitfield::from_wire(&bits, count).ok_or(Offence::BadBitfield)?.ones(),
+                    None => bits.iter().map(|byte| byte.count_ones()).sum(),
+                };
+                self.pieces = Some(Pieces::Count(bits));
+            }
+            Message::Extended { id: 0, payload } => {
+                self.extended = Some(ExtendedHandshake::parse(&payload)?);
+                return Ok(false);
+            }
+            Message::HaveAll => self.pieces = Some(Pieces::All),
+            Message::HaveNone => self.pieces = Some(Pieces::Count(0)),
+            Message::Extended { .. } | Message::KeepAlive | Message::Port(_) => return Ok(false),
+            // BEP 3: the bitfield is the first message, if it comes at all.
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn extensions(&self) -> Vec<&'static str> {
+        let reserved = self.handshake.reserved;
+        let bits = [
+            (reserved.extended(), "extended"),
+            (reserved.fast(), "fast"),
+            (reserved.dht(), "dht"),
+            (reserved.v2(), "v2"),
+        ];
+        let ids = self.extended.as_ref().map_or(ExtensionIds::NONE, |extended| extended.ids);
+        let with_messages = Extension::ALL.into_iter().filter(|extension| ids.id(*extension).is_some());
+        let bits = bits.into_iter().filter(|(set, _)| *set).map(|(_, name)| name);
+        bits.chain(with_messages.map(Extension::name)).collect()
+    }
+
+    fn show(&self, peer: SocketAddr, out: &mut Output) -> Result<(), Failure> {
+        out.field("Peer", peer)?;
+        out.field("Peer ID", self.handshake.peer_id)?;
+        if let Some(client) = self.client().or_else(|| wire::client_name(&self.handshake.peer_id)) {
+            out.field("Client", client)?;
+        }
+        out.field("Reserved", hex(&self.handshake.reserved.0))?;
+        out.field("Extensions", self.extensions().join(" "))?;
+        if let Some(said) = &self.extended {
+            if let Some(requests) = said.request_queue {
+                out.field("Request Queue", requests)?;
+            }
+            if let Some(port) = said.port {
+                out.field("Listen Port", port)?;
+            }
+            if let Some(len) = said.metadata_size {
+                out.field("Metadata Size", size(len.into()))?;
+            }
+            if let Some(ip) = said.your_ip {
+                out.field("Your IP", ip)?;
+            }
+        }
+        let of = self.piece_count.map_or_else(String::new, |count| format!(" of {count}"));
+        match self.pieces {
+            Some(Pieces::All) => out.field("Pieces", format_args!("all{of}")),
+            Some(Pieces::Count(count)) => out.field("Pieces", format_args!("{count}{of}")),
+            None => out.field("Pieces", "it did not say"),
+        }
+    }
+
+    fn to_json(&self, peer: SocketAddr) -> Value {
+        let said = self.extended.clone().unwrap_or_default();
+        json!({
+            "address": peer,
+            "peer_id": self.handshake.peer_id.to_string(),
+            "client": self.client(),
+            "client_by_id": wire::client_name(&self.handshake.peer_id),
+            "reserved": hex(&self.handshake.reserved.0),
+            "extensions": self.extensions(),
+            "request_queue": said.request_queue,
+            "port": said.port,
+            "metadata_size": said.metadata_size,
+            "your_ip": said.your_ip,
+            "upload_only": said.upload_only,
+            "pieces": self.pieces.and_then(|pieces| match pieces {
+                Pieces::All => self.piece_count,
+                Pieces::Count(count) => Some(count),
+            }),
+            "piece_count": self.piece_count,
+            "complete": self.pieces.and_then(|pieces| match pieces {
+                Pieces::All => Some(true),
+                Pieces::Count(count) => self.piece_count.map(|all| count == all),
+            }),
+        })
+    }
+
+    /// What the peer calls its program.
+    fn client(&self) -> Option<String> {
+        self.extended.as_ref()?.client.clone()
+    }
+}
+
+/// The connection, and what has come over it.
+#[derive(Debug)]
+struct Talk {
+    stream: TcpStream,
+    peer: SocketAddr,
+    decoder: Decoder,
+    input: BytesMut,
+}
+
+impl Talk {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.stream.write_all(bytes).await.map_err(|error| Failure::io(Exit::Network, self.peer, &error))
+    }
+
+    /// The next frame; nothing at the end of the stream.
+    async fn next(&mut self) -> Result<Option<Frame>, Failure> {
+        loop {
+            if let Some(frame) =
+                self.decoder.decode(&mut self.input).map_err(|offence| self.breach(offence))?
+            {
+                return Ok(Some(frame));
+            }
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                // So ends a stream on whose other side something is left unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(Failure::io(Exit::Network, self.peer, &error)),
+            }
+        }
+    }
+
+    fn breach(&self, offence: Offence) -> Failure {
+        Failure::new(Exit::Network, format!("{}: {offence}", self.peer))
+    }
+}
+
+fn late(peer: SocketAddr, what: &str, limit: Duration) -> Failure {
+    Failure::new(Exit::Timeout, format!("{peer}: {what} within {} s", limit.as_secs()))
+}
+
+/// How long connecting may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a peer may take to answer the handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long what follows the handshake may take.
+const REST_LIMIT: Duration = Duration::from_secs(3);

@@ -1,0 +1,181 @@
+//! `piece`: one piece of a torrent, and nothing else.
+
+use super::{create, load};
+use crate::engine::{self, Engine, interrupted};
+use crate::exit::{Exit, Failure};
+use crate::network::Network;
+use crate::output::{Output, one_line, size};
+use crate::storage;
+use fast_peer_core::id::{JobId, TorrentId};
+use fast_peer_core::lengths::PieceIndex;
+use fast_peer_core::metainfo::Metainfo;
+use fast_peer_core::pieces::Priority;
+use fast_peer_core::session::{NewTorrent, Notice};
+use fast_peer_core::store::op::{DiskOp, DiskOutput};
+use fast_peer_io::disk::{Disk as _, Files, StorageSpec};
+use serde_json::json;
+use std::ffi::OsString;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, interval};
+
+/// Download one piece of a torrent, and check it
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Torrent file or http(s) URL of one
+    torrent: OsString,
+    /// The number of the piece; they count from 0
+    index: u32,
+    /// The file to write, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace the file if it is there already
+    #[arg(short, long)]
+    force: bool,
+    /// A peer to connect to; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
+    peer: Vec<SocketAddr>,
+    /// A tracker to ask besides the torrent's own; may be repeated
+    #[arg(long, value_name = "URL")]
+    tracker: Vec<String>,
+    /// Give up when nothing has come for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    stop_timeout: u64,
+    #[command(flatten)]
+    network: Network,
+}
+
+impl Args {
+    pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        engine::refuse_proxy()?;
+        engine::block_on(async {
+            let torrent = Arc::new(load(&self.torrent).await?);
+            let piece = self.piece_of(&torrent)?;
+            let to_file = self.out.as_os_str() != "-";
+            if to_file && !self.force {
+                create::refuse_to_replace(&self.out)?;
+            }
+            let folder = tempfile::tempdir();
+            let folder = folder.map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
+            let nothing = vec![Priority::Skip; torrent.files().len()];
+            let storage = storage::storage(&torrent, folder.path(), None, &nothing);
+            self.download(&torrent, piece, storage.clone()).await?;
+            let bytes = read_back(&torrent, piece, storage).await?;
+            if !to_file {
+                return out.bytes(&bytes);
+            }
+            create::write(&self.out, &bytes, self.force)?;
+            self.report(&torrent, bytes.len(), out)
+        })
+    }
+
+    fn piece_of(&self, torrent: &Metainfo) -> Result<PieceIndex, Failure> {
+        let count = torrent.lengths().piece_count();
+        let piece = torrent.lengths().piece(self.index);
+        if torrent.missing_layers().next().is_some() {
+            let message = format!("{}: it lacks the hashes of its pieces", self.torrent.display());
+            return Err(Failure::new(Exit::Torrent, message));
+        }
+        piece.ok_or_else(|| {
+            let message =
+                format!("there is no piece {}: the torrent has {count}, counted from 0", self.index);
+            Failure::new(Exit::Option, message)
+        })
+    }
+
+    async fn download(
+        &self,
+        torrent: &Arc<Metainfo>,
+        piece: PieceIndex,
+        storage: StorageSpec,
+    ) -> Result<(), Failure> {
+        let mut new = NewTorrent::new(Arc::clone(torrent));
+        new.pieces = Some(vec![piece]);
+        new.peers.clone_from(&self.peer);
+        new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
+        let network = &self.network;
+        let (mut engine, _) =
+            Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
+        let id = engine.add(new, storage);
+        let done = self.wait(&mut engine, id, piece).await;
+        engine.stop().await?;
+        done
+    }
+
+    /// Waits until the piece has its right bytes in the files.
+    async fn wait(&self, engine: &mut Engine, id: TorrentId, piece: PieceIndex) -> Result<(), Failure> {
+        let patience = Duration::from_secs(self.stop_timeout);
+        let (mut received, mut last) = (0, Instant::now());
+        let mut tick = interval(TICK);
+        let mut stop = std::pin::pin!(interrupted());
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stop => return Err(Failure::new(Exit::Unfinished, "stopped before the piece was there")),
+                notice = engine.notice() => match notice {
+                    Some(Notice::DiskTrouble { error, .. }) => {
+                        return Err(Failure::new(Exit::Io, format!("temporary folder: {error}")));
+                    }
+                    Some(
+                        notice @ (Notice::TrackerFailed { .. } | Notice::HashFailed { .. } | Notice::Banned { .. }),
+                    ) => eprintln!("fast-peer: {}", one_line(&notice.to_string())),
+                    Some(_) => {}
+                    None => return Err(Failure::new(Exit::Unknown, "the session ended")),
+                },
+                _ = tick.tick() => {}
+            }
+            if engine.with_session(|session| {
+                session.torrent(id).is_some_and(|torrent| torrent.stored().has(piece))
+            }) {
+                return Ok(());
+            }
+            let Some(status) = engine.status(id) else { continue };
+            if status.down_bytes > received {
+                (received, last) = (status.down_bytes, Instant::now());
+            } else if last.elapsed() >= patience {
+                let why =
+                    status.waiting.map_or_else(|| String::from("no reason known"), |why| why.to_string());
+                return Err(Failure::new(
+                    Exit::Timeout,
+                    format!("nothing came for {} s: {why}", self.stop_timeout),
+                ));
+            }
+        }
+    }
+
+    fn report(&self, torrent: &Metainfo, len: usize, out: &mut Output) -> Result<(), Failure> {
+        let path = self.out.display().to_string();
+        if out.is_json() {
+            return out.json(&json!({
+                "info_hash": torrent.swarm_hash().to_string(),
+                "piece": self.index,
+                "bytes": len,
+                "out": path,
+            }));
+        }
+        out.line(one_line(&format!("{path}: piece {}, {}", self.index, size(len as u64))))
+    }
+}
+
+/// The bytes of a stored piece, from wherever its files lie.
+async fn read_back(torrent: &Metainfo, piece: PieceIndex, storage: StorageSpec) -> Result<Vec<u8>, Failure> {
+    let mut disk =
+        Files::new().map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
+    let (id, len) = (TorrentId(0), torrent.lengths().piece_len(piece));
+    disk.add_torrent(id, storage);
+    let spans = torrent.file_map().spans(piece, 0, len).collect();
+    disk.submit(JobId(0), id, DiskOp::Read { spans });
+    match poll_fn(|cx| disk.poll_done(cx)).await.1 {
+        Ok(DiskOutput::Read(payload)) => {
+            Ok(payload.content().expect("what a disk read has content").to_vec())
+        }
+        Ok(other) => unreachable!("a read is answered with {other:?}"),
+        Err(error) => Err(Failure::new(Exit::Io, format!("temporary folder: {error}"))),
+    }
+}
+
+/// How often the piece is looked for; after each notice as well.
+const TICK: Duration = Duration::from_millis(20);

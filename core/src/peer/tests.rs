@@ -1,0 +1,433 @@
+use super::{Action, CONNECT_TIMEOUT, Event, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, Peer, Setup};
+use crate::bitfield::Bitfield;
+use crate::id::{ConnId, InfoHash, PeerId};
+use crate::lengths::{Block, FileMap};
+use crate::machine::{Machine as _, Outbox, Timestamp};
+use crate::session::{Intake, Reason, Segment, WriteBatch};
+use crate::store::payload::Payload;
+use crate::wire::{Handshake, Offence, Reserved};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::BytesMut;
+use core::time::Duration;
+use proptest::prelude::*;
+
+const PLAIN: Reserved = Reserved::NONE;
+const FAST: Reserved = Reserved::NONE.with_fast();
+const EXTENDED: Reserved = Reserved::NONE.with_extended();
+const TICK: Duration = Duration::from_micros(1);
+
+const UNCHOKE: &[u8] = &[0, 0, 0, 1, 1];
+const CHOKE: &[u8] = &[0, 0, 0, 1, 0];
+const INTERESTED: &[u8] = &[0, 0, 0, 1, 2];
+const HAVE_ALL: &[u8] = &[0, 0, 0, 1, 0x0e];
+const HAVE_NONE: &[u8] = &[0, 0, 0, 1, 0x0f];
+
+#[test]
+fn who_dials_speaks_first() {
+    let mut end = End::new(true, PLAIN);
+    assert_eq!(end.written(), b"");
+    end.event(Event::Connected);
+    // BEP 3: 19, the name of the protocol, eight reserved bytes, infohash, peer id.
+    assert_eq!(end.written(), handshake(PLAIN, 7, 1));
+    assert_eq!(end.bytes(&handshake(PLAIN, 7, 2)), [Action::Greeted(greeting(PLAIN, 7, 2))]);
+    assert!(end.peer.is_open());
+}
+
+#[test]
+fn who_is_dialled_answers() {
+    let mut end = End::new(false, PLAIN);
+    assert_eq!(end.written(), b"");
+    end.bytes(&handshake(PLAIN, 7, 2));
+    assert_eq!(end.written(), handshake(PLAIN, 7, 1));
+}
+
+#[test]
+fn a_handshake_of_another_torrent_or_our_own_ends_it() {
+    for (theirs, reason) in [
+        (handshake(PLAIN, 8, 2), Offence::UnknownInfoHash.into()),
+        (handshake(PLAIN, 7, 1), Reason::Ourselves),
+        (b"\x13BitTorrent protoco!".to_vec(), Offence::HandshakeProtocol.into()),
+    ] {
+        let mut end = End::new(false, PLAIN);
+        assert_eq!(end.bytes(&theirs), [Action::Disconnect(reason)]);
+        assert_eq!(end.bytes(UNCHOKE), [], "it is closed");
+    }
+}
+
+#[test]
+fn what_they_have_comes_in_three_forms() {
+    let mut end = End::open(FAST);
+    assert_eq!(end.bytes(HAVE_ALL), [Action::Bitfield(Bitfield::all(10))]);
+    assert_eq!(end.bytes(HAVE_NONE), [Action::Bitfield(Bitfield::none(10))]);
+    // Ten pieces are ten bits and six spare ones (BEP 3).
+    let bits = Bitfield::from_wire(&[0x80, 0x40], 10).unwrap();
+    assert_eq!(end.bytes(&[0, 0, 0, 3, 5, 0x80, 0x40]), [Action::Bitfield(bits)]);
+    assert_eq!(end.bytes(&[0, 0, 0, 5, 4, 0, 0, 0, 9]), [Action::Have(end.block(9, 0).piece())]);
+}
+
+#[test]
+fn what_we_have_comes_in_three_forms() {
+    let one = Bitfield::from_wire(&[0x80, 0], 10).unwrap();
+    for (reserved, have, expected) in [
+        (FAST, Bitfield::all(10), HAVE_ALL),
+        (FAST, Bitfield::none(10), HAVE_NONE),
+        (FAST, one.clone(), &[0, 0, 0, 3, 5, 0x80, 0]),
+        (PLAIN, one, &[0, 0, 0, 3, 5, 0x80, 0]),
+        (PLAIN, Bitfield::all(10), &[0, 0, 0, 3, 5, 0xff, 0xc0]),
+        (PLAIN, Bitfield::none(10), b""),
+    ] {
+        let mut end = End::open(reserved);
+        end.event(Event::Hello { have, told: 0, allowed: vec![], upload_only: false });
+        assert_eq!(end.written(), expected);
+    }
+}
+
+#[test]
+fn breaches_have_names() {
+    for (reserved, bytes, offence) in [
+        (PLAIN, HAVE_ALL, Offence::FastNotAgreed),
+        (PLAIN, &[0, 0, 0, 1, 20], Offence::FrameTooShort),
+        (PLAIN, &[0, 0, 0, 3, 20, 1, 0], Offence::ExtendedNotAgreed),
+        (FAST, &[0, 0, 0, 5, 4, 0, 0, 0, 10], Offence::HaveOutOfRange),
+        (FAST, &[0, 0, 0, 4, 5, 0, 0, 0], Offence::BadBitfield),
+        (FAST, &[0, 0, 0, 13, 6, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 1], Offence::InvalidRequest),
+        (FAST, &[0xff; 5], Offence::FrameTooLong),
+    ] {
+        assert_eq!(End::open(reserved).bytes(bytes), [Action::Disconnect(offence.into())]);
+    }
+}
+
+#[test]
+fn a_request_while_choked_is_rejected_or_ignored() {
+    for (reserved, reject) in [(FAST, true), (PLAIN, false)] {
+        let mut end = End::open(reserved);
+        let block = end.block(0, 0);
+        assert_eq!(end.bytes(&request(6, block)), []);
+        assert_eq!(end.written(), if reject { request(16, block) } else { vec![] });
+        for _ in 1..1000 {
+            assert_eq!(end.bytes(&request(6, block)), []);
+        }
+        let last = end.bytes(&request(6, block));
+        assert_eq!(last, [Action::Disconnect(Offence::ChokedRequests.into())]);
+    }
+}
+
+#[test]
+fn a_choke_withdraws_what_was_not_sent_and_without_fast_all() {
+    for (reserved, freed) in [(FAST, 1), (PLAIN, 3)] {
+        let mut end = End::downloading(reserved, 2);
+        end.event(Event::Assigned(vec![end.block(5, 0)]));
+        let said = end.bytes(CHOKE);
+        assert_eq!(said.len(), freed);
+        assert!(said.contains(&Action::Freed(end.block(5, 0))));
+        assert_eq!(end.written(), b"");
+    }
+}
+
+#[test]
+fn a_reject_frees_its_block_and_fifty_bogus_ones_are_borne() {
+    let mut end = End::downloading(FAST, 1);
+    let block = end.block(0, 0);
+    assert_eq!(end.bytes(&request(16, block)), [Action::Freed(block)]);
+    for _ in 0..50 {
+        assert_eq!(end.bytes(&request(16, block)), []);
+    }
+    let reason = Offence::RejectNotRequested.into();
+    assert_eq!(end.bytes(&request(16, block)), [Action::Disconnect(reason)]);
+}
+
+#[test]
+fn a_block_that_was_asked_for_arrives_even_late() {
+    let mut end = End::downloading(PLAIN, 2);
+    let [first, second] = [end.block(0, 0), end.block(1, 0)];
+    assert_eq!(end.bytes(&piece(first)), [arrived(first)]);
+    assert_eq!(end.bytes(CHOKE), [Action::Freed(second)]);
+    assert_eq!(end.bytes(&piece(second)), [arrived(second)], "late, not hostile");
+    assert_eq!((end.peer.down_bytes(), end.peer.wasted_bytes()), (2 << 14, 0));
+}
+
+#[test]
+fn a_block_nobody_asked_for_is_dropped_and_the_seventeenth_is_too_much() {
+    let mut end = End::open(PLAIN);
+    let block = end.block(0, 0);
+    for _ in 0..16 {
+        assert_eq!(end.bytes(&piece(block)), []);
+    }
+    assert_eq!(end.peer.wasted_bytes(), 16 << 14);
+    let reason = Offence::BlockNotRequested.into();
+    assert_eq!(end.bytes(&piece(block)), [Action::Disconnect(reason)]);
+}
+
+#[test]
+fn the_queue_holds_500_requests_and_2000_more_are_refused() {
+    let mut end = End::open(FAST);
+    end.event(Event::SetChoke(false));
+    assert_eq!(end.written(), UNCHOKE);
+    let block = end.block(0, 0);
+    for _ in 0..500 {
+        assert_eq!(end.bytes(&request(6, block)), [Action::Requested(block)]);
+        end.event(Event::Serve(block));
+    }
+    end.written();
+    assert_eq!(end.bytes(&request(6, block)), []);
+    assert_eq!(end.written(), request(16, block), "the 501st is refused");
+    for _ in 1..2000 {
+        assert_eq!(end.bytes(&request(6, block)), []);
+    }
+    let reason = Offence::RequestFlood.into();
+    assert_eq!(end.bytes(&request(6, block)), [Action::Disconnect(reason)]);
+}
+
+#[test]
+fn a_served_request_is_read_and_written() {
+    let mut end = End::open(PLAIN);
+    end.event(Event::SetChoke(false));
+    let block = end.block(3, 1);
+    assert_eq!(end.bytes(&request(6, block)), [Action::Requested(block)]);
+    let read = Action::Read { token: 0, piece: block.piece(), begin: 1 << 14, len: 1 << 14 };
+    assert_eq!(end.event(Event::Serve(block)), [read]);
+    end.event(Event::Read { token: 0, payload: Some(Payload::Length(1 << 14)) });
+    assert_eq!(end.written(), [UNCHOKE, &piece(block)].concat());
+    assert_eq!(end.peer.up_bytes(), 1 << 14);
+}
+
+/// BEP 6: every request has an answer, one that was taken back too.
+#[test]
+fn a_cancel_is_answered_by_a_reject_under_fast() {
+    for (reserved, reject) in [(FAST, true), (PLAIN, false)] {
+        let mut end = End::open(reserved);
+        end.event(Event::SetChoke(false));
+        end.written();
+        let block = end.block(0, 0);
+        end.bytes(&request(6, block));
+        end.event(Event::Serve(block));
+        end.bytes(&request(8, block));
+        assert_eq!(end.written(), if reject { request(16, block) } else { vec![] });
+        assert_eq!(end.peer.queued_uploads(), 0);
+    }
+}
+
+#[test]
+fn reqq_limits_our_requests() {
+    let mut end = End::open(EXTENDED);
+    end.bytes(UNCHOKE);
+    end.event(Event::Interest(true));
+    assert!(end.peer.room() > 3);
+    // BEP 10: `reqq` is how many requests the sender queues.
+    end.bytes(b"\x00\x00\x00\x0d\x14\x00d4:reqqi3ee");
+    assert_eq!(end.peer.room(), 3);
+}
+
+#[test]
+fn a_connection_has_15_seconds_to_open() {
+    let mut end = End::new(true, PLAIN);
+    assert_eq!(end.at(CONNECT_TIMEOUT - TICK), []);
+    assert_eq!(end.at(CONNECT_TIMEOUT), [Action::Disconnect(Reason::ConnectTimeout)]);
+    assert_eq!(CONNECT_TIMEOUT.as_secs(), 15);
+}
+
+#[test]
+fn a_handshake_has_10_seconds_however_it_drips_in() {
+    let mut end = End::new(false, PLAIN);
+    for (second, byte) in handshake(PLAIN, 7, 2)[..9].iter().enumerate() {
+        assert_eq!(end.at(Duration::from_secs(1 + second as u64)), []);
+        assert_eq!(end.bytes(&[*byte]), []);
+    }
+    assert_eq!(end.at(HANDSHAKE_TIMEOUT - TICK), []);
+    assert_eq!(end.at(HANDSHAKE_TIMEOUT), [Action::Disconnect(Reason::HandshakeTimeout)]);
+    assert_eq!(HANDSHAKE_TIMEOUT.as_secs(), 10);
+}
+
+#[test]
+fn silence_is_kept_alive_at_90_seconds_and_ended_at_150() {
+    let mut end = End::open(PLAIN);
+    assert_eq!(end.at(KEEP_ALIVE - TICK), []);
+    assert_eq!(end.written(), b"");
+    assert_eq!(end.at(KEEP_ALIVE), []);
+    assert_eq!(end.written(), [0; 4], "BEP 3: a length of zero");
+    assert_eq!(end.at(IDLE_TIMEOUT - TICK), []);
+    assert_eq!(end.at(IDLE_TIMEOUT), [Action::Disconnect(Reason::Idle)]);
+    assert_eq!((KEEP_ALIVE.as_secs(), IDLE_TIMEOUT.as_secs()), (90, 150));
+}
+
+#[test]
+fn a_peer_that_owes_for_20_seconds_loses_its_requests() {
+    let mut end = End::downloading(PLAIN, 2);
+    assert_eq!(end.at(Duration::from_secs(20) - TICK), []);
+    let freed = [end.block(0, 0), end.block(1, 0)].map(Action::Freed);
+    assert_eq!(end.at(Duration::from_secs(20)), freed);
+    assert!(end.peer.is_snubbed());
+}
+
+#[test]
+fn messages_that_say_nothing_are_counted() {
+    let mut end = End::open(PLAIN);
+    // 5,000, and two for each of the ten pieces.
+    assert_eq!(end.bytes(&[0; 4 * 5020]), []);
+    assert_eq!(end.bytes(&[0; 4]), [Action::Disconnect(Offence::MessageFlood.into())]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A whole conversation, cut into arbitrary parts.
+    #[test]
+    fn any_split_gives_the_same_actions(cuts in prop::collection::vec(1_usize..20_000, 0..40)) {
+        let whole = End::downloading(FAST, 2);
+        let conversation = [
+            HAVE_ALL,
+            INTERESTED,
+            &piece(whole.block(0, 0)),
+            &[0, 0, 0, 5, 4, 0, 0, 0, 3],
+            &piece(whole.block(7, 0)),
+            &request(6, whole.block(2, 0)),
+            CHOKE,
+            &request(16, whole.block(1, 0)),
+            &[0, 0, 0, 5, 4, 0, 0, 0, 10],
+        ]
+        .concat();
+        let expected = End::downloading(FAST, 2).bytes(&conversation);
+        prop_assert_eq!(expected.len(), 6);
+        let (mut parts, mut rest, mut said) = (End::downloading(FAST, 2), &conversation[..], vec![]);
+        for cut in cuts.into_iter().chain([usize::MAX]) {
+            let (part, left) = rest.split_at(cut.min(rest.len()));
+            said.extend(parts.bytes(part));
+            rest = left;
+        }
+        prop_assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn arbitrary_bytes_end_a_connection_once_at_most(
+        bytes in prop::collection::vec(prop_oneof![Just(0_u8), 0_u8..24, any::<u8>()], 0..300),
+        handshaken in any::<bool>(),
+    ) {
+        let mut end = if handshaken { End::open(FAST) } else { End::new(false, FAST) };
+        let said = end.bytes(&bytes);
+        let ends = said.iter().filter(|action| matches!(action, Action::Disconnect(_))).count();
+        prop_assert!(ends <= 1);
+    }
+}
+
+/// A peer, with what a driver and a torrent do for it.
+struct End {
+    peer: Peer,
+    map: Arc<FileMap>,
+    input: BytesMut,
+    arriving: Option<u32>,
+    now: Timestamp,
+}
+
+impl End {
+    fn new(outgoing: bool, reserved: Reserved) -> Self {
+        let map = Arc::new(FileMap::contiguous(&[(10 << 15, false)], 1 << 15).unwrap());
+        let setup = Setup {
+            ours: greeting(reserved, 7, 1),
+            map: Arc::clone(&map),
+            listen_port: 6881,
+            max_requests: 250,
+            client: String::from("x"),
+        };
+        let remote = "203.0.113.9:6881".parse().unwrap();
+        let new = if outgoing { Peer::outgoing } else { Peer::incoming };
+        let peer = new(Timestamp::ZERO, ConnId(0), remote, setup);
+        Self { peer, map, input: BytesMut::new(), arriving: None, now: Timestamp::ZERO }
+    }
+
+    /// After the handshakes.
+    fn open(reserved: Reserved) -> Self {
+        let mut end = Self::new(false, reserved);
+        end.bytes(&handshake(reserved, 7, 2));
+        end.written();
+        end
+    }
+
+    /// Unchoked, with the first blocks of so many pieces asked for.
+    fn downloading(reserved: Reserved, requests: u32) -> Self {
+        let mut end = Self::open(reserved);
+        end.bytes(UNCHOKE);
+        end.event(Event::Interest(true));
+        let blocks: Vec<_> = (0..requests).map(|piece| end.block(piece, 0)).collect();
+        end.event(Event::Assigned(blocks.clone()));
+        let expected: Vec<_> = blocks.into_iter().flat_map(|block| request(6, block)).collect();
+        assert_eq!(end.written(), [INTERESTED, &expected].concat());
+        end
+    }
+
+    fn block(&self, piece: u32, number: u32) -> Block {
+        let lengths = self.map.lengths();
+        lengths.block(lengths.piece(piece).unwrap(), number).unwrap()
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Action> {
+        let mut out = Outbox::new();
+        self.peer.handle_event(self.now, event, &mut out);
+        out.into()
+    }
+
+    fn at(&mut self, since_start: Duration) -> Vec<Action> {
+        self.now = Timestamp::ZERO + since_start;
+        let mut out = Outbox::new();
+        self.peer.handle_timeout(self.now, &mut out);
+        out.into()
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Vec<Action> {
+        let mut out = Outbox::new();
+        self.input.extend_from_slice(bytes);
+        loop {
+            if let Some(len) = self.arriving {
+                if self.input.len() < len as usize {
+                    break;
+                }
+                self.arriving = None;
+                let block = self.input.split_to(len as usize).freeze();
+                self.peer.handle_payload(self.now, Payload::Content(block), &mut out);
+            }
+            match self.peer.handle_bytes(self.now, &mut self.input, &mut out) {
+                Intake::Again => {}
+                Intake::Payload(len) => self.arriving = Some(len),
+                Intake::Closed | Intake::NeedMore => break,
+            }
+        }
+        out.into()
+    }
+
+    /// All that is to be written, with zeros for blocks whose bytes are not there.
+    fn written(&mut self) -> Vec<u8> {
+        let (mut batch, mut out) = (WriteBatch::default(), Outbox::new());
+        self.peer.poll_stream(self.now, usize::MAX, &[], &mut batch, &mut out);
+        let bytes = batch.segments.iter().map(|segment| match segment {
+            Segment::Inline(bytes) => bytes.to_vec(),
+            Segment::Payload(payload) => vec![0; payload.len() as usize],
+        });
+        bytes.collect::<Vec<_>>().concat()
+    }
+}
+
+fn greeting(reserved: Reserved, torrent: u8, who: u8) -> Handshake {
+    Handshake { reserved, info_hash: InfoHash([torrent; 20]), peer_id: PeerId([who; 20]) }
+}
+
+fn handshake(reserved: Reserved, torrent: u8, who: u8) -> Vec<u8> {
+    [b"\x13BitTorrent protocol", &reserved.0[..], &[torrent; 20], &[who; 20]].concat()
+}
+
+/// A request (6), cancel (8) or reject (16): three numbers after the id (BEP 3, 6).
+fn request(id: u8, block: Block) -> Vec<u8> {
+    let numbers = [block.piece().get(), block.begin(), block.len()];
+    [&[0, 0, 0, 13, id][..], &numbers.map(u32::to_be_bytes).concat()].concat()
+}
+
+/// Piece (7): two numbers and a block of zeros.
+fn piece(block: Block) -> Vec<u8> {
+    let head = [9 + block.len(), block.piece().get(), block.begin()].map(u32::to_be_bytes);
+    [&head[0][..], &[7], &head[1], &head[2], &vec![0; block.len() as usize]].concat()
+}
+
+fn arrived(block: Block) -> Action {
+    Action::Arrived { block, payload: Payload::Content(vec![0; block.len() as usize].into()) }
+}
