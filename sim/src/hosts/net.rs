@@ -313,7 +313,7 @@ mod tests {
             if count == 0 {
                 break;
             }
-            heard.extend([&a[..], &b[..]].concat()[..count].iter());
+            heard.extend_from_slice(&[&a[..], &b[..]].concat()[..count]);
             reads += 1;
         }
         right.set(heard == content() && reads > 10);
