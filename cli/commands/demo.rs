@@ -106,7 +106,7 @@ async fn share(folder: &Path) -> Result<Report, Failure> {
     }
     serving.abort();
     for file in torrent.files() {
-        let path: PathBuf = file.path.iter().collect();
+        let path: PathBuf = file.path.components().collect();
         compare(&seeded.join(&path), &downloaded.join(&path))?;
     }
     Ok(Report { torrent, tracker, seeders: sent, took })
