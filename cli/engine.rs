@@ -38,7 +38,8 @@ pub(crate) fn tls() -> Result<Tls, Failure> {
 /// A seed that nobody can guess.
 pub(crate) fn random_seed() -> Result<[u8; 32], Failure> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::new(Exit::Unknown, format!("no randomness: {error}")))?;
     Ok(seed)
 }
 

@@ -68,7 +68,8 @@ impl Args {
 /// What a tracker said.
 type Asked = (Tracker, Result<Answer, TrackerError>);
 
-/// Asks all of them at once, and tells those that answered that we have left.
+/// Asks all of them at once, and tells those that answered that we have left. The answers are in the order of the
+/// trackers.
 async fn ask_all(
     trackers: Vec<Tracker>,
     announce: &Announce,
@@ -96,10 +97,10 @@ async fn ask_all(
         };
     };
     let mut leaving = JoinSet::new();
-    let mut told = Vec::new();
-    for (mut tracker, answer) in asked.into_values() {
+    let mut told = BTreeMap::new();
+    for (number, (mut tracker, answer)) in asked {
         let Ok(answer) = answer else {
-            told.push((tracker, answer));
+            told.insert(number, (tracker, answer));
             continue;
         };
         let mut announce = announce.clone();
@@ -111,15 +112,14 @@ async fn ask_all(
             if let Err(error) = tracker.announce(&announce, STOP_PATIENCE).await {
                 tracing::debug!("leaving {}: {error}", tracker.url());
             }
-            (tracker, Ok(answer))
+            (number, (tracker, Ok(answer)))
         });
     }
     told.extend(leaving.join_all().await);
     if stopped {
-        Err(Failure::new(Exit::Unfinished, "stopped before all trackers had answered"))
-    } else {
-        Ok(told)
+        return Err(Failure::new(Exit::Unfinished, "stopped before all trackers had answered"));
     }
+    Ok(told.into_values().collect())
 }
 
 fn show(swarm: &Swarm, asked: &[Asked], out: &mut Output) -> Result<(), Failure> {

@@ -308,3 +308,6 @@ impl Tracker {
         let _: std::io::Result<()> = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 }
+
+/// Where nobody listens: the port is kept for a service that is not in use any more.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
