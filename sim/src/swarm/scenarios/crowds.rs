@@ -24,7 +24,8 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 fn crowd(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
-    let access = Access::symmetric(2_000_000, Duration::from_millis(25));
+    // 16 Mbit/s, and 50 ms there and back.
+    let access = Access::symmetric(2_000_000, Duration::from_micros(12_500));
     let (pieces, leechers) = (256, 50);
     let swarm = Swarm::new(world, Plan::large(1 << 20, pieces << 20), leechers, access);
     let limit = fluid_limit(pieces << 20, leechers as u64, &access);
