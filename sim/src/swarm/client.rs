@@ -515,8 +515,9 @@ impl World {
     fn say(&mut self, host: HostId, conn: ConnId, socket: Socket, segment: &Segment) {
         let mut said = core::mem::take(&mut self.said);
         self.stream(socket.stream).direction_mut(socket.side).watch.feed(segment, |spoken| said.push(spoken));
-        let is_request =
-            |spoken: &&Spoken| matches!(spoken, Spoken::Frame { frame: Frame::Message(Message::Request(_)), .. });
+        let is_request = |spoken: &&Spoken| {
+            matches!(spoken, Spoken::Frame { frame: Frame::Message(Message::Request(_)), .. })
+        };
         // The session counts as sent what was pulled with this one and comes behind it.
         let mut behind = said.iter().filter(is_request).count() as u32;
         for spoken in said.drain(..) {

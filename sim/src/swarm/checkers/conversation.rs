@@ -279,7 +279,8 @@ impl Conversations {
     fn on_request(&mut self, at: Timestamp, conn: ConnId, raw: RawBlock, unsent: u32) -> Verdict {
         let Some(Conversation { torrent: Some(index), .. }) = self.open.get(&conn) else { return Ok(()) };
         let index = *index;
-        let Some(block) = self.torrents[index].facts.lengths.check_block(raw.piece, raw.begin, raw.len) else {
+        let Some(block) = self.torrents[index].facts.lengths.check_block(raw.piece, raw.begin, raw.len)
+        else {
             return hold(false, "INV-S-10", || format!("it asks for {raw}, which is no block"));
         };
         self.check_owners(at, conn, index, block, unsent)?;
@@ -300,7 +301,14 @@ impl Conversations {
     }
 
     /// Whether `conn` may be asked for `block`, given who else owes it.
-    fn check_owners(&mut self, at: Timestamp, conn: ConnId, index: usize, block: Block, unsent: u32) -> Verdict {
+    fn check_owners(
+        &mut self,
+        at: Timestamp,
+        conn: ConnId,
+        index: usize,
+        block: Block,
+        unsent: u32,
+    ) -> Verdict {
         let torrent = &self.torrents[index];
         let state = torrent.blocks.state(block);
         if state.owed == 0 {
