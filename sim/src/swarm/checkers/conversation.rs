@@ -55,6 +55,8 @@ struct Torrent {
     /// What the client said that it has.
     had: Bitfield,
     blocks: Blocks,
+    /// When a block was last asked for while all that were missing had owners.
+    endgame_at: Option<Timestamp>,
 }
 
 /// What became of every block of a torrent.
@@ -91,7 +93,7 @@ impl Conversations {
     pub(super) fn add_torrent(&mut self, facts: &Arc<Facts>, id: TorrentId, wanted: Bitfield) {
         let blocks = Blocks::new(&facts.lengths, &wanted);
         let had = Bitfield::none(facts.lengths.piece_count());
-        self.torrents.push(Torrent { facts: facts.clone(), id, wanted, had, blocks });
+        self.torrents.push(Torrent { facts: facts.clone(), id, wanted, had, blocks, endgame_at: None });
     }
 
     pub(super) fn observe(&mut self, at: Timestamp, observation: &Observation<'_>) -> Verdict {
@@ -276,13 +278,14 @@ impl Conversations {
 
     fn on_request(&mut self, at: Timestamp, conn: ConnId, raw: RawBlock, unsent: u32) -> Verdict {
         let Some(Conversation { torrent: Some(index), .. }) = self.open.get(&conn) else { return Ok(()) };
-        let torrent = &self.torrents[*index];
-        let Some(block) = torrent.facts.lengths.check_block(raw.piece, raw.begin, raw.len) else {
+        let index = *index;
+        let Some(block) = self.torrents[index].facts.lengths.check_block(raw.piece, raw.begin, raw.len)
+        else {
             return hold(false, "INV-S-10", || format!("it asks for {raw}, which is no block"));
         };
-        self.check_owners(at, conn, *index, block, unsent)?;
+        self.check_owners(at, conn, index, block, unsent)?;
         let talk = self.open.get_mut(&conn).expect("it was just found");
-        let torrent = &mut self.torrents[talk.torrent.expect("it was just found")];
+        let torrent = &mut self.torrents[index];
         let ask = |why: &str| format!("it asks for {raw}, {why}");
         let (piece, state) = (block.piece(), torrent.blocks.state(block));
         hold(talk.they_have.has(piece), "INV-S-10", || ask("which the peer never announced"))?;
@@ -298,7 +301,14 @@ impl Conversations {
     }
 
     /// Whether `conn` may be asked for `block`, given who else owes it.
-    fn check_owners(&self, at: Timestamp, conn: ConnId, index: usize, block: Block, unsent: u32) -> Verdict {
+    fn check_owners(
+        &mut self,
+        at: Timestamp,
+        conn: ConnId,
+        index: usize,
+        block: Block,
+        unsent: u32,
+    ) -> Verdict {
         let torrent = &self.torrents[index];
         let state = torrent.blocks.state(block);
         if state.owed == 0 {
@@ -312,7 +322,12 @@ impl Conversations {
         let owners = self.open.iter().filter(|(other, talk)| **other != conn && live(talk)).count();
         hold(owners < MAX_OWNERS, "INV-S-09", || format!("{raw} is owed by {owners} others"))?;
         // What waits to be sent has an owner, too.
-        let endgame = torrent.blocks.fresh <= unsent;
+        let torrent = &mut self.torrents[index];
+        if torrent.blocks.fresh <= unsent {
+            torrent.endgame_at = Some(at);
+        }
+        // A request that was chosen in the endgame may wait for its socket while the endgame ends.
+        let endgame = torrent.endgame_at.is_some_and(|was| at.since(was) <= ENDGAME_LASTS);
         hold(owners == 0 || endgame, "INV-S-09", || {
             let (fresh, first) = (torrent.blocks.fresh, torrent.blocks.first_fresh());
             format!("{raw} is asked for twice while {fresh} blocks are free, the first in piece {first:?}")
@@ -511,6 +526,9 @@ const MAX_OUTSTANDING: u32 = 500;
 
 /// The most peers that may owe one block.
 const MAX_OWNERS: usize = 3;
+
+/// How long a request may wait for its socket.
+const ENDGAME_LASTS: Duration = Duration::from_secs(5);
 
 /// A peer may be given up that owes a block for so long.
 const LAPSES_AFTER: Duration = Duration::from_secs(15);
