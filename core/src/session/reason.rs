@@ -14,6 +14,9 @@ pub enum Reason {
     /// There is another connection to the same peer.
     #[error("already connected to this peer")]
     Duplicate,
+    /// The torrent has all the connections that it may have.
+    #[error("no place is left for another peer")]
+    Full,
     /// It sent no handshake in time.
     #[error("no handshake in time")]
     HandshakeTimeout,
@@ -32,9 +35,6 @@ pub enum Reason {
     /// The session or the torrent stops.
     #[error("stopping")]
     Stopping,
-    /// A better use for the connection was found.
-    #[error("replaced by a more useful peer")]
-    Replaced,
     /// It asked for a torrent that is not here.
     #[error("the peer wants a torrent that is not here")]
     UnknownTorrent,

@@ -65,18 +65,13 @@ impl Torrent {
         if self.phase != Phase::Running || self.check_only {
             return Err(Reason::UnknownTorrent);
         }
-        if self.members.len() >= self.common.max_peers && !self.make_place() {
-            return Err(Reason::Replaced);
+        if self.members.len() >= self.common.max_peers {
+            return Err(Reason::Full);
         }
         self.known.accept(remote).map_err(reason_of)?;
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer);
         Ok(())
-    }
-
-    /// With all places taken a new peer is only welcome where one of the old ones is of no use.
-    fn make_place(&self) -> bool {
-        false
     }
 
     fn peer_setup(&self) -> Setup {

@@ -9,9 +9,6 @@ pub enum Offence {
     /// The payload of an extended handshake is not a dictionary (BEP 10).
     #[error("the extended handshake is not a bencoded dictionary")]
     BadExtendedHandshake,
-    /// An extended message does not have the form that its extension lays down.
-    #[error("an extension's message is malformed")]
-    BadExtendedMessage,
     /// The payload of `hashes` is not a whole number of hashes (BEP 52).
     #[error("the hashes message is not a whole number of hashes")]
     BadHashes,
@@ -51,9 +48,6 @@ pub enum Offence {
     /// The handshake names our own peer id: we connected to ourselves.
     #[error("the peer is this client itself")]
     OwnPeerId,
-    /// Peer exchange messages come too often (BEP 11).
-    #[error("peer exchange messages come too often")]
-    PexFlood,
     /// Too many rejects named blocks that were never requested (BEP 6).
     #[error("too many rejects came for blocks that were never requested")]
     RejectNotRequested,
