@@ -7,6 +7,7 @@ use super::trace::{Keep, Topic};
 use super::world::{ContentId, HostId, World};
 use core::time::Duration;
 use fast_peer_core::id::TorrentId;
+use fast_peer_core::session::Event;
 
 /// A seeder called `A` and a leecher called `B`, 20 ms apart.
 #[derive(Debug)]
@@ -26,14 +27,32 @@ pub struct Pair {
 impl Pair {
     /// Both have added the torrent, and `B` was told of `A` if `told` is set. Lines of `topics` are kept.
     pub fn new(plan: &Plan, topics: &'static [Topic], told: bool) -> Self {
+        let mut pair = Self::in_world(World::new(1, Keep::Topics(topics)), plan);
+        if told {
+            pair.add_peer(pair.a);
+        }
+        pair
+    }
+
+    /// Both have added the torrent, which tells them of a tracker of this name.
+    pub fn with_tracker(plan: &Plan, topics: &'static [Topic], name: &str) -> Self {
         let mut world = World::new(1, Keep::Topics(topics));
+        world.add_tracker(name, ACCESS, INTERVAL);
+        Self::in_world(world, plan)
+    }
+
+    fn in_world(mut world: World, plan: &Plan) -> Self {
         let content = world.add_content(plan);
-        let access = Access { delay: Duration::from_millis(10), ..Access::FAST };
-        let [a, b] = ["A", "B"].map(|name| world.add_client(name, &Setup::new(access)));
+        let [a, b] = ["A", "B"].map(|name| world.add_client(name, &Setup::new(ACCESS)));
         world.share(a, content, Has::All, &[]);
-        let peers = if told { vec![a] } else { vec![] };
-        let torrent = world.share(b, content, Has::Nothing, &peers);
+        let torrent = world.share(b, content, Has::Nothing, &[]);
         Self { world, content, a, b, torrent }
+    }
+
+    /// Tells `B` of a peer.
+    pub fn add_peer(&mut self, peer: HostId) {
+        let peers = vec![self.world.addr(peer)];
+        self.world.command(self.b, Event::AddPeers { torrent: self.torrent, peers });
     }
 
     /// Lets things happen until `done` holds.
@@ -60,3 +79,9 @@ impl Pair {
         self.drive(steps, |world| world.is_complete(b, torrent));
     }
 }
+
+/// Half of the way to the other.
+const ACCESS: Access = Access { delay: Duration::from_millis(10), ..Access::FAST };
+
+/// How often a tracker wants to be told.
+const INTERVAL: Duration = Duration::from_secs(300);
