@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use core::time::Duration;
 
 impl Peer {
-    /// Takes control bytes from the front of `input`, at most [`MAX_FRAMES`] messages of them.
+    /// Takes control bytes from the front of `input`, a bounded number of messages at a time.
     pub fn handle_bytes(&mut self, now: Timestamp, input: &mut BytesMut, out: &mut Outbox<Action>) -> Intake {
         for _ in 0..MAX_FRAMES {
             if self.stage == Stage::Closed {

@@ -441,6 +441,9 @@ impl Torrent {
 
     /// Ends every connection to an address that lied about data.
     pub(super) fn ban(&mut self, now: Timestamp, remote: SocketAddr, out: &mut Outbox<Action>) {
+        if self.known.is_banned(remote) {
+            return; // It lied about several pieces before the first lie was proved.
+        }
         self.known.ban(remote);
         out.push_back(Action::Notice(Notice::Banned { torrent: self.id, remote }));
         let banned = self.members.values().filter(|member| self.known.is_banned(member.endpoint));

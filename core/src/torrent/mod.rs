@@ -1,6 +1,6 @@
 //! One torrent: where peers, pieces, store and trackers meet.
 //!
-//! Every call ends in [`Torrent::settle`]: what a child machine says is translated there for its siblings, until all of
+//! Every call ends in `Torrent::settle`: what a child machine says is translated there for its siblings, until all of
 //! them are silent; only what concerns the world goes up to the session.
 
 mod choking;
