@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod bencode;
 pub mod bitfield;
 pub mod id;

@@ -35,7 +35,6 @@ use members::Member;
 use rate::RateLimiter;
 use smart_ban::SmartBan;
 
-pub mod address;
 pub mod bans;
 pub mod choker;
 pub mod known_peers;
