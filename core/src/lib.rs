@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod address;
 pub mod bencode;
 pub mod bitfield;
+pub mod dht;
 pub mod id;
 #[cfg(test)]
 mod laws;

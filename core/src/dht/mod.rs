@@ -1,0 +1,4 @@
+//! The distributed hash table (BEP 5, 32, 33, 42, 43, 44, 46, 51).
+
+pub mod message;
+pub mod node_id;
