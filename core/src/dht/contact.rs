@@ -1,6 +1,7 @@
 //! Where nodes may be, and which of them could well be one.
 
 use super::message::{Contact, Family};
+use super::node_id::NodeId;
 use crate::address::{is_dialable, is_local};
 use alloc::vec::Vec;
 use core::fmt;
@@ -44,6 +45,11 @@ impl Family {
         }
         to.extend_from_slice(&addr.port().to_be_bytes());
     }
+}
+
+/// The first bytes of an id, which nearly always decide how close it is.
+pub(super) fn head(id: NodeId) -> u64 {
+    u64::from_be_bytes(*id.0.first_chunk().expect("an id has 20 bytes"))
 }
 
 /// Whether two nodes are on one host: on one address, or on one /64, which is what a host of IPv6 has. On a local

@@ -48,6 +48,8 @@ pub enum Overdue<P> {
     Late {
         /// Who was asked.
         to: SocketAddr,
+        /// Its id, if we know it.
+        id: Option<NodeId>,
         /// What for.
         purpose: P,
     },
@@ -118,7 +120,7 @@ impl<P: Clone + Debug> Queries<P> {
             query.is_late = true;
             query.due_at = query.sent_at + DEAD_AFTER;
             self.due.insert((query.due_at, to, transaction));
-            return Some(Overdue::Late { to, purpose: query.purpose.clone() });
+            return Some(Overdue::Late { to, id: query.id, purpose: query.purpose.clone() });
         }
         let query = self.open.remove(&key).expect("it was just there");
         self.tidy();

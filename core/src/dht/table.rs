@@ -2,7 +2,7 @@
 
 mod bucket;
 
-use super::contact::{Block, is_same_host};
+use super::contact::{Block, head, is_same_host};
 use super::message::{Contact, Family};
 use super::node_id::NodeId;
 use crate::machine::Timestamp;
@@ -420,11 +420,6 @@ impl Closest {
             self.found.truncate(self.count);
         }
     }
-}
-
-/// The first bytes of an id, which nearly always decide how close it is.
-fn head(id: NodeId) -> u64 {
-    u64::from_be_bytes(*id.0.first_chunk().expect("an id has 20 bytes"))
 }
 
 fn is_set(blocks: &mut [Block]) -> bool {

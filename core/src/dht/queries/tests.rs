@@ -37,7 +37,7 @@ fn a_query_is_late_and_then_dead() {
     queries.open(at(0), nth(1), None, 7);
     let late = Timestamp::ZERO + LATE_UNKNOWN;
     assert_eq!(queries.pop_overdue(late - Duration::from_micros(1)), None);
-    assert_eq!(queries.pop_overdue(late), Some(Overdue::Late { to: nth(1), purpose: 7 }));
+    assert_eq!(queries.pop_overdue(late), Some(Overdue::Late { to: nth(1), id: None, purpose: 7 }));
     assert_eq!(queries.pop_overdue(late), None);
     assert_eq!(queries.poll_timeout().unwrap().at, Timestamp::ZERO + DEAD_AFTER);
     let dead = queries.pop_overdue(Timestamp::ZERO + DEAD_AFTER);
