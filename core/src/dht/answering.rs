@@ -4,15 +4,15 @@
 //! receives what is sent there, by answering a query of ours or with a token, it gets no more than [`AMPLIFICATION`]
 //! times the bytes it sent (row D-05).
 
+use super::Node;
 use super::event::Action;
-use super::item::Item;
+use super::item::{Item, ItemError, immutable_target, mutable_target};
 use super::message::{
-    Announce, Blooms, Body, Contact, ErrorCode, ErrorReply, Family, Malformed, Message, Method, Nodes, Put, Query,
-    Reply, Transaction, Values, Want,
+    Announce, Blooms, Body, Contact, ErrorCode, ErrorReply, Family, Malformed, Message, Method, Nodes, Put,
+    Query, Reply, Transaction, Values, Want,
 };
 use super::node_id::NodeId;
 use super::table::{K, Table};
-use super::Node;
 use crate::address::is_dialable;
 use crate::machine::{Outbox, Timestamp};
 use alloc::vec::Vec;
@@ -40,6 +40,7 @@ impl Node {
         if query.id == self.id() || !self.senders.admit(now, from) {
             return;
         }
+        self.queries.hear(now);
         if !self.read_only {
             self.answer(now, asked, other, out);
         }
@@ -82,8 +83,8 @@ impl Node {
         if let Err(refusal) = refusal {
             return self.refuse(now, from, message.transaction, refusal, len, out);
         }
-        let is_proven = self.proven.contains(now, from)
-            || self.table.has_answered(&Contact { id: query.id, addr: from });
+        let is_proven =
+            self.proven.contains(now, from) || self.table.has_answered(&Contact { id: query.id, addr: from });
         let budget = if is_proven { usize::MAX } else { AMPLIFICATION * len };
         if self.reply_meter.opens_at() > now {
             return;
@@ -94,12 +95,20 @@ impl Node {
     }
 
     /// The answer to a query that was done, in as many bytes at most.
-    fn write_reply(&mut self, now: Timestamp, asked: Asked<'_>, other: Option<&Table>, budget: usize) -> Vec<u8> {
+    fn write_reply(
+        &mut self,
+        now: Timestamp,
+        asked: Asked<'_>,
+        other: Option<&Table>,
+        budget: usize,
+    ) -> Vec<u8> {
         let Asked { from, message, query, .. } = asked;
         let mut reply = Reply::new(self.id());
         let mut peers = Vec::new();
         let (nodes, token, blooms);
-        if let Some(target) = query.method.target().filter(|_| !matches!(query.method, Method::AnnouncePeer(_))) {
+        if let Some(target) =
+            query.method.target().filter(|_| !matches!(query.method, Method::AnnouncePeer(_)))
+        {
             nodes = [Family::V4, Family::V6].map(|family| self.nodes_for(family, target, query.want, other));
             let [v4, v6] = nodes.each_ref().map(|nodes| nodes.as_deref().map(Nodes::Contacts));
             (reply.nodes, reply.nodes6) = (v4, v6);
@@ -117,10 +126,9 @@ impl Node {
                 reply.values = (!peers.is_empty()).then_some(Values::Addrs(&peers));
                 if scrape {
                     blooms = self.peers.blooms(now, info_hash);
-                    reply.blooms = blooms.as_ref().map(|(seeds, peers)| Blooms {
-                        seeds: seeds.as_bytes(),
-                        peers: peers.as_bytes(),
-                    });
+                    reply.blooms = blooms
+                        .as_ref()
+                        .map(|(seeds, peers)| Blooms { seeds: seeds.as_bytes(), peers: peers.as_bytes() });
                 }
             }
             Method::SampleInfohashes { .. } => reply.samples = Some(self.peers.sample(now)),
@@ -131,7 +139,13 @@ impl Node {
     }
 
     /// The nodes of a family that belong in an answer, if any do (BEP 32).
-    fn nodes_for(&self, family: Family, target: NodeId, want: Want, other: Option<&Table>) -> Option<Vec<Contact>> {
+    fn nodes_for(
+        &self,
+        family: Family,
+        target: NodeId,
+        want: Want,
+        other: Option<&Table>,
+    ) -> Option<Vec<Contact>> {
         let is_wanted = match family {
             _ if want == Want::default() => family == self.family,
             Family::V4 => want.n4,
@@ -141,7 +155,12 @@ impl Node {
         Some(table.filter(|_| is_wanted)?.closest(target, K, true))
     }
 
-    fn store_peer(&mut self, now: Timestamp, from: SocketAddr, announce: &Announce<'_>) -> Result<(), Refusal> {
+    fn store_peer(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        announce: &Announce<'_>,
+    ) -> Result<(), Refusal> {
         let addr = announce.addr(from);
         self.check_token(now, from, announce.info_hash.into(), announce.token)?;
         if !is_dialable(addr) {
@@ -152,9 +171,14 @@ impl Node {
     }
 
     fn store_item(&mut self, now: Timestamp, from: SocketAddr, put: &Put<'_>) -> Result<(), Refusal> {
-        let refuse = |error: super::item::ItemError| (error.code(), &b"item refused"[..]);
+        let refuse = |error: ItemError| (error.code(), &b"item refused"[..]);
+        let target = match put.signed {
+            Some(signed) => mutable_target(signed.key, signed.salt),
+            None => immutable_target(put.value),
+        };
+        // It takes long to check a signature.
+        self.check_token(now, from, target, put.token)?;
         let item = Item::from_put(put).map_err(refuse)?;
-        self.check_token(now, from, item.target(), put.token)?;
         let cas = put.signed.and_then(|signed| signed.cas);
         self.items.put(now, from, item, cas).map_err(refuse)
     }

@@ -10,8 +10,8 @@
 //!
 //! - The node's id belongs to its address (BEP 42), unless too few such nodes are known. Others are asked as well, but no
 //!   more than [`MAX_INSECURE`] of them.
-//! - Of one /24 (IPv6: /64) a single node is asked, and of one /16 (/32) at most [`PER_PROVIDER`] count. So 64 networks in
-//!   16 blocks are 32 nodes, however many ids there are to choose from.
+//! - Of one /24 (IPv6: /64) a single node is asked, and of one /16 (/32) at most [`PER_PROVIDER`] count, unless there
+//!   are too few others. So 64 networks in 16 blocks are 32 nodes, however many ids there are to choose from.
 //! - All nodes within [`Scope::reach`] count, the distance within which [`K`] nodes are to be expected in a network of
 //!   this size, and at least [`Scope::answers`] nodes in any case. In a network at peace the two agree. Where attackers
 //!   crowd, the eight honest nodes that belong there are still within reach: they are asked, and announced to.
@@ -56,6 +56,7 @@ pub struct Lookup {
     /// All addresses that were asked.
     asked: BTreeSet<SocketAddr>,
     insecure_asked: usize,
+    answered: usize,
     /// How many owe an answer and are not late, and how many are.
     prompt: usize,
     late: usize,
@@ -95,6 +96,8 @@ struct Candidate {
     distance: Distance,
     contact: Contact,
     secure: bool,
+    /// Whether it is probably there.
+    sure: bool,
     /// Over how many nodes we heard of it.
     hops: u8,
     state: State,
@@ -150,6 +153,7 @@ impl Lookup {
             taken: BTreeSet::new(),
             asked: BTreeSet::new(),
             insecure_asked: 0,
+            answered: 0,
             prompt: 0,
             late: 0,
         }
@@ -177,7 +181,12 @@ impl Lookup {
 
     /// How many of them answered.
     pub fn answers(&self) -> usize {
-        self.candidates.iter().filter(|candidate| candidate.state == State::Answered).count()
+        self.answered
+    }
+
+    /// Whether everybody who was asked so far keeps silent, and that were several.
+    pub fn meets_silence(&self) -> bool {
+        self.answered == 0 && self.queries() - self.prompt >= 2 * ALPHA
     }
 
     /// Over how many nodes the closest one that answered was heard of: how many steps the search took.
@@ -191,9 +200,18 @@ impl Lookup {
         self.candidates.len() < K
     }
 
-    /// A node is known from elsewhere.
+    /// A node is known from elsewhere, and probably there.
     pub fn learn(&mut self, contact: Contact) {
-        self.add(contact, 0);
+        if !self.asked.contains(&contact.addr) {
+            self.add(contact, 0, true);
+        }
+    }
+
+    /// A node was there once. It is asked only while few others are known, or if one of these names it.
+    pub fn learn_unsure(&mut self, contact: Contact) {
+        if !self.asked.contains(&contact.addr) {
+            self.add(contact, 0, false);
+        }
     }
 
     /// There is a node at this address. It is asked when no known one is left.
@@ -209,6 +227,13 @@ impl Lookup {
         let owing = self.prompt + self.late;
         if self.prompt >= ALPHA || owing >= ALPHA + BRANCHING || self.queries() >= MAX_QUERIES {
             return None;
+        }
+        // Where those with ids keep silent, addresses that others gave us are better.
+        if self.answered == 0
+            && self.queries() >= ALPHA
+            && let Some(ask) = self.next_stray()
+        {
+            return Some(ask);
         }
         let walk = self.walk();
         let Some(at) = walk.fresh.or(walk.insecure) else { return self.next_stray() };
@@ -248,14 +273,14 @@ impl Lookup {
         } else {
             // It is not who it was said to be, or nobody said. It counts as who it says it is.
             self.set_state(ask, State::Failed);
-            if let Some(at) = self.add(Contact { id, addr: ask.to }, 0) {
+            if let Some(at) = self.add(Contact { id, addr: ask.to }, 0, true) {
                 self.shift(at, State::Answered);
                 self.candidates[at].token = token.map(Box::from);
             }
         }
         for contact in contacts {
             if !self.asked.contains(&contact.addr) && hops < MAX_HOPS {
-                self.add(contact, hops + 1);
+                self.add(contact, hops + 1, true);
             }
         }
     }
@@ -270,7 +295,7 @@ impl Lookup {
         if walk.pending || awaits_stray {
             return Progress::Underway;
         }
-        let has_answer = self.answers() > 0;
+        let has_answer = self.answered > 0;
         let has_enough = is_counted && walk.fresh.is_none() && walk.insecure.is_none();
         match () {
             () if has_enough && has_answer => Progress::Done,
@@ -298,9 +323,9 @@ impl Lookup {
     pub fn check_invariants(&self) {
         let states = self.candidates.iter().map(|candidate| candidate.state);
         let states: Vec<_> = states.chain(self.asked_strays.iter().map(|(_, state)| *state)).collect();
-        let [prompt, late] =
-            [State::Asked, State::Late].map(|it| states.iter().filter(|state| **state == it).count());
-        assert_eq!((prompt, late), (self.prompt, self.late));
+        let [answered, prompt, late] = [State::Answered, State::Asked, State::Late]
+            .map(|it| states.iter().filter(|state| **state == it).count());
+        assert_eq!((answered, prompt, late), (self.answered, self.prompt, self.late));
         assert!(prompt <= ALPHA && prompt + late <= ALPHA + BRANCHING, "{prompt} asked and {late} late");
         assert!(self.queries() <= MAX_QUERIES, "{} asked", self.queries());
         assert!(self.candidates.len() <= MAX_CANDIDATES, "{} candidates", self.candidates.len());
@@ -319,8 +344,12 @@ impl Lookup {
     }
 
     /// Adds a node unless a rule forbids it; returns where it is.
-    fn add(&mut self, contact: Contact, hops: u8) -> Option<usize> {
+    fn add(&mut self, contact: Contact, hops: u8, sure: bool) -> Option<usize> {
         let place = Place::of(contact.addr);
+        if let Some(at) = self.find(contact) {
+            self.candidates[at].sure |= sure;
+            return None;
+        }
         if contact.id == self.own || !self.family.admits(contact.addr) || self.taken.contains(&place) {
             return None;
         }
@@ -328,14 +357,12 @@ impl Lookup {
             distance: contact.id.distance(self.target),
             contact,
             secure: contact.is_secure(),
+            sure,
             hops,
             state: State::Fresh,
             token: None,
         };
         let at = self.candidates.partition_point(|other| other.key() < candidate.key());
-        if self.candidates.get(at).is_some_and(|other| other.contact == contact) {
-            return None;
-        }
         if self.candidates.len() == MAX_CANDIDATES {
             let farthest = self.candidates.iter().rposition(|other| other.state == State::Fresh);
             let farthest = farthest.filter(|farthest| *farthest >= at)?;
@@ -381,11 +408,13 @@ impl Lookup {
         self.late -= usize::from(old == State::Late);
         self.prompt += usize::from(new == State::Asked);
         self.late += usize::from(new == State::Late);
+        self.answered -= usize::from(old == State::Answered);
+        self.answered += usize::from(new == State::Answered);
     }
 
     fn next_stray(&mut self) -> Option<Ask> {
         while let Some(addr) = self.strays.pop_front() {
-            if self.asked.insert(addr) {
+            if !self.taken.contains(&Place::of(addr)) && self.asked.insert(addr) {
                 self.asked_strays.push((addr, State::Asked));
                 self.prompt += 1;
                 return Some(Ask { to: addr, id: None });
@@ -397,9 +426,17 @@ impl Lookup {
     /// Walks from the target outwards, as far as candidates count. Of those that are not known to be dead it is assumed
     /// that they will answer.
     fn walk(&self) -> Walk {
+        let walk = self.walk_past(PER_PROVIDER);
+        // Where all are of one provider, there is no better choice.
+        if walk.counted.len() >= self.scope.answers { walk } else { self.walk_past(usize::MAX) }
+    }
+
+    fn walk_past(&self, per_provider: usize) -> Walk {
         let is_alive = |candidate: &&Candidate| !matches!(candidate.state, State::Failed | State::Late);
         let secure = self.candidates.iter().filter(|candidate| candidate.secure && is_alive(candidate));
         let wants_secure = secure.take(K).count() == K;
+        let sure = self.candidates.iter().filter(|candidate| candidate.sure && is_alive(candidate));
+        let wants_sure = sure.take(K).count() == K;
         let mut walk = Walk::default();
         let (mut within_reach, mut providers) = (0, Vec::new());
         for (at, candidate) in self.candidates.iter().enumerate() {
@@ -408,10 +445,10 @@ impl Lookup {
             if !is_within && walk.counted.len() >= self.scope.answers.max(crowded) {
                 break;
             }
-            if !is_alive(&candidate) {
+            let is_fresh = candidate.state == State::Fresh;
+            if !is_alive(&candidate) || (wants_sure && is_fresh && !candidate.sure) {
                 continue;
             }
-            let is_fresh = candidate.state == State::Fresh;
             walk.pending |= candidate.state == State::Asked;
             if wants_secure && !candidate.secure {
                 if is_fresh && self.insecure_asked < MAX_INSECURE {
@@ -420,7 +457,7 @@ impl Lookup {
                 continue;
             }
             if let Some(provider) = Block::provider(candidate.contact.addr.ip()) {
-                if providers.iter().filter(|other| **other == provider).count() == PER_PROVIDER {
+                if providers.iter().filter(|other| **other == provider).count() == per_provider {
                     continue;
                 }
                 providers.push(provider);

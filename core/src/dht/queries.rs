@@ -11,8 +11,8 @@ use core::time::Duration;
 /// Our open queries. Each closes exactly once: it is answered, or dead.
 ///
 /// ```text
-///            ┌─ late_after() ─▶ late: others are asked too
-///  asked ────┼─ 5 s ──────────▶ dead, the node has failed
+///            ┌─ late_after() ──────▶ late: others are asked too
+///  asked ────┼─ eight times that ──▶ dead, the node has failed
 ///            └─ answered, late or not
 /// ```
 ///
@@ -24,7 +24,7 @@ pub struct Queries<P> {
     open: BTreeMap<(SocketAddr, u32), Query<P>>,
     due: BTreeSet<(Timestamp, SocketAddr, u32)>,
     round_trip: RoundTrip,
-    /// When anybody answered last.
+    /// When anybody was heard last.
     heard_at: Timestamp,
 }
 
@@ -38,7 +38,7 @@ pub struct Query<P> {
     /// When.
     pub sent_at: Timestamp,
     due_at: Timestamp,
-    is_late: bool,
+    dead_at: Timestamp,
 }
 
 /// What time did to a query.
@@ -59,7 +59,7 @@ pub enum Overdue<P> {
         to: SocketAddr,
         /// What.
         query: Query<P>,
-        /// Whether somebody answered since it was sent. If not, it may be our own connection that is dead.
+        /// Whether somebody was heard since it was sent. If not, it may be our own connection that is dead.
         is_fault: bool,
     },
 }
@@ -81,6 +81,11 @@ impl<P: Clone + Debug> Queries<P> {
         self.open.is_empty()
     }
 
+    /// Something came from the network, so it is there.
+    pub fn hear(&mut self, now: Timestamp) {
+        self.heard_at = now;
+    }
+
     /// Whether this address owes an answer.
     pub fn is_asked(&self, to: SocketAddr) -> bool {
         self.open.range((to, 0)..=(to, u32::MAX)).next().is_some()
@@ -94,8 +99,9 @@ impl<P: Clone + Debug> Queries<P> {
                 break drawn;
             }
         };
-        let due_at = now + self.late_after();
-        self.open.insert((to, transaction), Query { id, purpose, sent_at: now, due_at, is_late: false });
+        let late_after = self.late_after();
+        let (due_at, dead_at) = (now + late_after, now + (LATE_TIMES * late_after).clamp(DEAD_MIN, DEAD_MAX));
+        self.open.insert((to, transaction), Query { id, purpose, sent_at: now, due_at, dead_at });
         self.due.insert((due_at, to, transaction));
         transaction
     }
@@ -116,9 +122,8 @@ impl<P: Clone + Debug> Queries<P> {
         self.due.remove(&(at, to, transaction));
         let key = (to, transaction);
         let query = self.open.get_mut(&key).expect("what is due is open");
-        if !query.is_late {
-            query.is_late = true;
-            query.due_at = query.sent_at + DEAD_AFTER;
+        if query.due_at != query.dead_at {
+            query.due_at = query.dead_at;
             self.due.insert((query.due_at, to, transaction));
             return Some(Overdue::Late { to, id: query.id, purpose: query.purpose.clone() });
         }
@@ -149,7 +154,7 @@ impl<P: Clone + Debug> Queries<P> {
         for (at, to, transaction) in &self.due {
             let query = self.open.get(&(*to, *transaction)).expect("what is due is open");
             assert_eq!(*at, query.due_at, "a query to {to} is due at another time");
-            assert!(*at <= query.sent_at + DEAD_AFTER, "a query to {to} lives too long");
+            assert!(*at <= query.dead_at && query.dead_at <= query.sent_at + DEAD_MAX, "{to} lives too long");
         }
     }
 
@@ -197,8 +202,14 @@ const LATE_MIN: Duration = Duration::from_millis(150);
 /// What libtorrent calls a short timeout.
 const LATE_MAX: Duration = Duration::from_secs(1);
 
+/// How much longer a node may take than nearly all others.
+const LATE_TIMES: u32 = 8;
+
+/// No node is dead before.
+const DEAD_MIN: Duration = Duration::from_secs(2);
+
 /// An answer that takes longer is of no use to any lookup. libtorrent waits for 15 s, aria2 for 10.
-const DEAD_AFTER: Duration = Duration::from_secs(5);
+const DEAD_MAX: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests;

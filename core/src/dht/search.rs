@@ -195,9 +195,9 @@ impl Search {
         }
     }
 
-    /// Whether it waits for nodes to ask.
+    /// Whether other nodes to ask would be welcome, as those that we know keep silent.
     pub(super) fn is_starved(&self) -> bool {
-        matches!(self.phase, Phase::Searching) && self.lookup.progress() == Progress::Starved
+        self.lookup.meets_silence() || self.lookup.progress() == Progress::Starved
     }
 
     /// Says that it is over, and what it found in all.

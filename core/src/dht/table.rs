@@ -208,6 +208,13 @@ impl Table {
         Some(Stalest { contact: self.buckets[bucket].contact(at), bucket, silence })
     }
 
+    /// The live node that was heard of last: if that does not answer, who will?
+    pub fn liveliest(&self, now: Timestamp) -> Option<Contact> {
+        let live = self.buckets.iter().flat_map(|bucket| (0..bucket.live()).map(move |at| (bucket, at)));
+        let liveliest = live.min_by_key(|(bucket, at)| bucket.mark(*at).silence(now));
+        liveliest.map(|(bucket, at)| bucket.contact(at))
+    }
+
     /// Whether this node, at this address, ever answered us.
     pub fn has_answered(&self, contact: &Contact) -> bool {
         self.find_same(contact).is_some_and(|(bucket, at)| self.buckets[bucket].mark(at).answered)

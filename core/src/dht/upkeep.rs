@@ -22,6 +22,8 @@ use core::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) struct Upkeep {
     stage: Stage,
+    /// How many searches for our neighbours there were.
+    searches: u32,
     /// How long to wait before asking for nodes once more.
     retry_after: Duration,
     /// How long to wait between two nodes.
@@ -58,6 +60,7 @@ impl Upkeep {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             stage: Stage::Alone(now),
+            searches: 0,
             retry_after: RETRY_MIN,
             gap: GAP_FIRST,
             fills: FILLS,
@@ -112,14 +115,16 @@ impl Node {
         let has_somebody = !self.table.is_empty() || !self.upkeep.addresses.is_empty();
         if matches!(self.upkeep.stage, Stage::Alone(_)) && has_somebody {
             self.upkeep.stage = Stage::Searching { called: false };
-            self.begin(now, Key::Bootstrap, None, Task::FindNode { target: self.id() });
-            self.advance(now, Key::Bootstrap, out);
+            self.upkeep.searches += 1;
+            let key = Key::Bootstrap(self.upkeep.searches);
+            self.begin(now, key, None, Task::FindNode { target: self.id() });
+            self.advance(now, key, out);
         }
     }
 
     /// Looks for our neighbours once more: we have another id.
     pub(super) fn bootstrap_again(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        self.searches.remove(&Key::Bootstrap);
+        self.searches.remove(&Key::Bootstrap(self.upkeep.searches));
         self.upkeep.stage = Stage::Alone(now);
         self.upkeep.fills = FILLS;
         self.bootstrap(now, out);
@@ -137,9 +142,9 @@ impl Node {
         self.upkeep.addresses = Vec::new();
     }
 
-    /// Says that there is nobody left to ask, once a search.
-    pub(super) fn on_bootstrap_waits(&mut self, out: &mut Outbox<Action>) {
-        let is_starved = self.searches.get(&Key::Bootstrap).is_some_and(|search| search.is_starved());
+    /// A search waits. If that is the one for our neighbours, and nobody answers, it is said so, once.
+    pub(super) fn on_wait(&mut self, key: Key, out: &mut Outbox<Action>) {
+        let is_starved = matches!(key, Key::Bootstrap(_)) && self.searches[&key].is_starved();
         if is_starved && self.upkeep.stage == (Stage::Searching { called: false }) {
             self.upkeep.stage = Stage::Searching { called: true };
             out.push_back(Action::NeedNodes);
@@ -170,10 +175,9 @@ impl Node {
             self.table.move_to(id);
         }
         self.table.restore(now, saved.contacts);
-        for search in self.searches.values_mut() {
-            let known = self.table.closest(search.lookup.target(), super::FIRST_UNSURE_CONTACTS, false);
-            known.into_iter().for_each(|contact| search.lookup.learn(contact));
-        }
+        let mut searches = core::mem::take(&mut self.searches);
+        searches.values_mut().for_each(|search| self.introduce(search));
+        self.searches = searches;
         self.advance_all(now, out);
         self.bootstrap(now, out);
     }
@@ -251,8 +255,7 @@ impl Node {
         if !self.queries.is_asked(contact.addr) {
             // Our neighbours are best asked for our neighbours.
             let is_near = bucket + NEAR_BUCKETS >= depth;
-            let target =
-                if is_near { self.id() } else { self.id().random_at(bucket as u32, &mut self.rng) };
+            let target = if is_near { self.id() } else { self.id().random_at(bucket as u32, &mut self.rng) };
             let transaction = self.queries.open(now, contact.addr, Some(contact.id), Purpose::Upkeep);
             let data = self.write_query(transaction, Method::FindNode { target });
             self.send_query(now, contact.addr, data, out);
@@ -260,7 +263,7 @@ impl Node {
         Some(gap)
     }
 
-    fn advance_all(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+    pub(super) fn advance_all(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         for key in self.searches.keys().copied().collect::<Vec<_>>() {
             self.advance(now, key, out);
         }

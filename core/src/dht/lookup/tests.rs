@@ -272,6 +272,18 @@ fn nodes_with_ids_come_before_addresses() {
 }
 
 #[test]
+fn nodes_that_may_be_gone_are_asked_while_no_others_are_known() {
+    let mut lookup = lookup(EIGHT);
+    (0..40).for_each(|n| lookup.learn_unsure(node(n, n)));
+    let first: Vec<_> = iter::from_fn(|| lookup.next_ask()).collect();
+    first[1..].iter().for_each(|ask| lookup.late(*ask));
+    let sure: Vec<_> = (20..40).map(|n| node(n, n)).collect();
+    answer(&mut lookup, first[0], &sure);
+    let next: Vec<_> = iter::from_fn(|| lookup.next_ask()).map(|ask| ask.id.unwrap()).collect();
+    assert_eq!(next, (20..25).map(|n| node(n, n).id).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_node_with_another_id_is_taken_for_what_it_says() {
     let mut lookup = lookup(EIGHT);
     lookup.learn(node(1, 1));
@@ -311,13 +323,14 @@ proptest! {
             let public = Contact { addr: SocketAddr::from(([45, 1 + (n % 3) as u8, n as u8, 1], 1)), ..local };
             let contact = if n % 2 == 0 { local } else { public };
             match step {
+                0 if n % 3 == 0 => lookup.learn_unsure(contact),
                 0 => lookup.learn(contact),
                 1 => lookup.learn_address(contact.addr),
                 2 if !open.is_empty() => lookup.late(open[usize::from(n) % open.len()]),
                 3 if !open.is_empty() => lookup.failed(open.swap_remove(usize::from(n) % open.len())),
                 4 | 5 if !open.is_empty() => {
                     let ask: Ask = open.swap_remove(usize::from(n) % open.len());
-                    let known = (0..8).map(|i| node((n + i) % 400, front.wrapping_mul(i)));
+                    let known = (0..8).map(|i| node((n % 400 + i) % 400, front.wrapping_mul(i)));
                     lookup.answered(ask, ask.id.unwrap_or(contact.id), Some(b"t"), known);
                 }
                 _ => while let Some(ask) = lookup.next_ask() {

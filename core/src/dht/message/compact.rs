@@ -114,6 +114,10 @@ pub enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    pub(super) fn read(values: Raw<'a>) -> Option<Self> {
+        (values.items().is_some() || values.as_bytes().is_some()).then_some(Self::Raw(values))
+    }
+
     /// The first [`MAX_VALUES_READ`] peers that could be reached at all, of both families if both came.
     pub fn iter(self) -> impl Iterator<Item = SocketAddr> + 'a {
         let (addrs, raw) = match self {

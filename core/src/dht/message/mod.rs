@@ -7,6 +7,8 @@ mod compact;
 mod error;
 mod query;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 pub use compact::{Contact, Family, MAX_NODES_READ, MAX_VALUES_READ, Nodes, Values};
 pub use error::{ErrorCode, ErrorReply};
@@ -121,8 +123,8 @@ impl<'a> Message<'a> {
     }
 
     /// The datagram, in at most `budget` bytes if it is a reply: what doesn't fit is left out of it, an item's value and
-    /// bloom filters as a whole, then of values, then of nodes as many as have to be. Without all of these, and with a
-    /// token of ours, a reply has less than three times the bytes of the shortest query.
+    /// bloom filters as a whole, then of values, then of nodes as many as have to be. What is
+    /// never left out has, with a token of ours, less than three times the bytes of any query that it could answer.
     pub fn encode_within(&self, budget: usize) -> Vec<u8> {
         let whole = self.write(&Cut::WHOLE);
         match &self.body {

@@ -108,7 +108,7 @@ impl<'a> Reply<'a> {
                 b"sig" => first(&mut found.item.signature, array(value)),
                 b"token" => first(&mut found.token, value.as_bytes()),
                 b"v" => first(&mut found.item.value, Some(value.raw())),
-                b"values" => first(&mut found.values, Some(Values::Raw(value))),
+                b"values" => first(&mut found.values, Values::read(value)),
                 _ => {}
             }
         }

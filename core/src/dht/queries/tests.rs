@@ -1,4 +1,4 @@
-use super::{DEAD_AFTER, LATE_MAX, LATE_MIN, LATE_UNKNOWN, Overdue, Queries};
+use super::{DEAD_MAX, LATE_MAX, LATE_MIN, LATE_TIMES, LATE_UNKNOWN, Overdue, Queries};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
 use alloc::vec::Vec;
@@ -39,8 +39,9 @@ fn a_query_is_late_and_then_dead() {
     assert_eq!(queries.pop_overdue(late - Duration::from_micros(1)), None);
     assert_eq!(queries.pop_overdue(late), Some(Overdue::Late { to: nth(1), id: None, purpose: 7 }));
     assert_eq!(queries.pop_overdue(late), None);
-    assert_eq!(queries.poll_timeout().unwrap().at, Timestamp::ZERO + DEAD_AFTER);
-    let dead = queries.pop_overdue(Timestamp::ZERO + DEAD_AFTER);
+    let dead = Timestamp::ZERO + LATE_TIMES * LATE_UNKNOWN;
+    assert_eq!(queries.poll_timeout().unwrap().at, dead);
+    let dead = queries.pop_overdue(dead);
     assert!(matches!(dead, Some(Overdue::Dead { query, is_fault: false, .. }) if query.purpose == 7));
     assert_eq!((queries.len(), queries.pop_overdue(at(1_000_000))), (0, None));
 }
@@ -56,8 +57,12 @@ fn silence_of_all_is_nobodys_fault() {
     queries.open(at(0), nth(2), None, 2);
     queries.close(at(50), nth(1), answered).unwrap();
     queries.open(at(100), nth(3), None, 3);
-    assert_eq!(faults(&mut queries, at(5000)), 1, "the second one should have answered");
-    assert_eq!(faults(&mut queries, at(60_000)), 0, "nobody answered since the third was asked");
+    assert_eq!(faults(&mut queries, at(3300)), 1, "the second one should have answered");
+    assert_eq!(
+        faults(&mut queries, Timestamp::ZERO + 2 * DEAD_MAX),
+        0,
+        "nobody answered since the third was asked"
+    );
 }
 
 #[test]
