@@ -155,7 +155,7 @@ impl Node {
     pub(super) fn on_learn(&mut self, now: Timestamp, addrs: &[SocketAddr], out: &mut Outbox<Action>) {
         let admitted = addrs.iter().copied().filter(|addr| self.family.admits(*addr));
         let admitted: Vec<_> = admitted.take(MAX_ADDRESSES).collect();
-        if self.table.len() >= K {
+        if self.is_bootstrapped() && self.table.len() >= K {
             admitted.into_iter().for_each(|addr| self.ping(now, addr, None, out));
             return;
         }
