@@ -3,6 +3,8 @@
 //! Two machines of one seed live through the same random life, in which times are met exactly, missed by a microsecond
 //! or overslept, and much of what happens makes no sense.
 
+mod node;
+
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, PeerId};
 use crate::lengths::{Block, FileMap, PieceIndex};
@@ -36,6 +38,12 @@ use sha1::{Digest as _, Sha1};
 fn the_announcer_keeps_the_laws() {
     let tally = live_many::<Announcing>();
     assert!(tally.said > 500 && tally.woken > 50 && tally.closed > 10, "{tally:?}");
+}
+
+#[test]
+fn the_node_keeps_the_laws() {
+    let tally = live_many::<node::Searching>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a node is told, and what it says.
 
 use super::item::Item;
-use super::message::Contact;
+use super::message::{Contact, Family};
 use super::node_id::NodeId;
 use crate::id::{InfoHash, LookupId};
 use alloc::vec::Vec;
@@ -99,9 +99,11 @@ pub struct Announced {
 /// What a node wants to be told when it starts again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// Its id.
-    pub id: Option<NodeId>,
-    /// Nodes that it knew, the closest first.
+    /// Its id among nodes of IPv4.
+    pub id4: Option<NodeId>,
+    /// Its id among nodes of IPv6.
+    pub id6: Option<NodeId>,
+    /// Nodes that it knew, of both families; those of each the closest first.
     pub contacts: Vec<Contact>,
 }
 
@@ -186,6 +188,28 @@ pub struct Summary {
     pub hops: u32,
     /// Nodes that stored what was to be stored.
     pub stored: u32,
+}
+
+impl Saved {
+    /// The node's id in a network.
+    pub fn id(&self, family: Family) -> Option<NodeId> {
+        match family {
+            Family::V4 => self.id4,
+            Family::V6 => self.id6,
+        }
+    }
+}
+
+impl Summary {
+    /// Both of two lookups.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            asked: self.asked + other.asked,
+            answered: self.answered + other.answered,
+            hops: self.hops.max(other.hops),
+            stored: self.stored + other.stored,
+        }
+    }
 }
 
 impl Task {

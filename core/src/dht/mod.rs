@@ -8,10 +8,12 @@
 //! - [`peer_store`], [`item_store`]: what others stored here,
 //! - [`limits`]: how much others may use us.
 //!
+//! [`Dht`] is a node of each family side by side.
 
 mod answering;
 pub mod bloom;
 pub mod contact;
+mod dual;
 mod event;
 pub mod item;
 pub mod item_store;
@@ -28,6 +30,7 @@ pub mod token;
 mod upkeep;
 pub mod votes;
 
+pub use dual::Dht;
 pub use event::{Action, Announced, Event, Saved, Summary, Task};
 
 use crate::address::canonical;
@@ -188,7 +191,11 @@ impl Node {
 
     /// What to remember for the next start.
     pub fn save(&self) -> Saved {
-        Saved { id: Some(self.id()), contacts: self.table.save() }
+        let (id, contacts) = (Some(self.id()), self.table.save());
+        match self.family {
+            Family::V4 => Saved { id4: id, id6: None, contacts },
+            Family::V6 => Saved { id4: None, id6: id, contacts },
+        }
     }
 
     /// Whether queries ask for nodes of both families (BEP 32).
@@ -528,7 +535,11 @@ impl Machine for Node {
             Event::Datagram { from, data } => self.handle_datagram(now, from, &data, None, out),
             Event::ExternalAddress(ip) => self.move_to(now, ip, out),
             Event::Learn(addrs) => self.on_learn(now, &addrs, out),
-            Event::Named(contacts) => self.on_named(now, contacts.into_iter(), out),
+            Event::Named(contacts) if self.is_bootstrapped() => self.on_named(now, contacts.into_iter(), out),
+            Event::Named(contacts) => {
+                let addrs: Vec<SocketAddr> = contacts.into_iter().map(|contact| contact.addr).collect();
+                self.on_learn(now, &addrs, out);
+            }
             Event::Restore(saved) => self.on_restore(now, saved, out),
             Event::SetReadOnly(read_only) => self.read_only = read_only,
             Event::Start { lookup, task } => self.start(now, lookup, task, out),

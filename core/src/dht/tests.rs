@@ -323,7 +323,7 @@ fn a_dead_table_is_no_hindrance() {
     world.add(nth(99));
     let dead = (100..300).map(|n| Contact { id: id_of(nth(n)), addr: nth(n) }).collect();
     world.said.clear();
-    world.tell(nth(99), Event::Restore(Saved { id: None, contacts: dead }));
+    world.tell(nth(99), Event::Restore(Saved { contacts: dead, ..Saved::default() }));
     world.tell(nth(99), Event::Start { lookup: LookupId(1), task: peers(None) });
     while !world.said.contains(&(nth(99), Action::NeedNodes)) {
         world.run(100);
@@ -345,7 +345,7 @@ fn what_was_saved_brings_a_node_back() {
     world.nodes.remove(&nth(7));
     world.add(nth(7));
     world.tell(nth(7), Event::Restore(saved.clone()));
-    assert_eq!(Some(world.node(nth(7)).id()), saved.id);
+    assert_eq!(Some(world.node(nth(7)).id()), saved.id4);
     world.said.clear();
     world.tell(nth(7), Event::Start { lookup: LookupId(1), task: peers(None) });
     world.run(500);

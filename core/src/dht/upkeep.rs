@@ -171,7 +171,7 @@ impl Node {
 
     /// An earlier run knew these nodes.
     pub(super) fn on_restore(&mut self, now: Timestamp, saved: Saved, out: &mut Outbox<Action>) {
-        if let Some(id) = saved.id.filter(|_| self.table.is_empty()) {
+        if let Some(id) = saved.id(self.family).filter(|_| self.table.is_empty()) {
             self.table.move_to(id);
         }
         self.table.restore(now, saved.contacts);

@@ -99,7 +99,7 @@ fn who_is_late_is_not_waited_for() {
     (0..60).for_each(|n| lookup.learn(node(n, n)));
     let mut late = Vec::new();
     while let Some(ask) = lookup.next_ask() {
-        if lookup.queries() % 2 == 0 {
+        if lookup.queries().is_multiple_of(2) {
             late.push(ask);
             lookup.late(ask);
         } else {
