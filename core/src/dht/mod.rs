@@ -550,8 +550,13 @@ impl Machine for Node {
         self.on_overdue(now, out);
         self.wake_searches(now, out);
         self.keep_up(now, out);
-        self.peers.handle_timeout(now);
-        self.items.handle_timeout(now);
+        let is_due = |due: Option<Deadline>| due.is_some_and(|due| due.at <= now);
+        if is_due(self.peers.poll_timeout()) {
+            self.peers.handle_timeout(now);
+        }
+        if is_due(self.items.poll_timeout()) {
+            self.items.handle_timeout(now);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
