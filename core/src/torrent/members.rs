@@ -368,6 +368,7 @@ impl Torrent {
                 for other in cancel.iter().copied() {
                     self.tell(now, other, peer::Event::Cancel(block));
                 }
+                self.pending.work |= self.picker.has_place(block.piece());
                 let event = store::Event::Block { block, payload };
                 self.store.handle_event(now, event, &mut self.pending.store);
             }

@@ -93,6 +93,7 @@ pub(crate) struct Common {
     pub(crate) client: String,
     pub(crate) max_peers: usize,
     pub(crate) max_requests: u32,
+    pub(crate) peers_per_piece: usize,
     pub(crate) upload_slots: usize,
     pub(crate) store_budget: u64,
 }
@@ -207,6 +208,7 @@ impl Torrent {
         let whole_files = new.pieces.is_none();
         let wanted = files.clone().map(|file| whole_files && priority(file) != Priority::Skip).collect();
         let mut picker = Picker::new(lengths.clone(), new.order, rng.fork("picker"));
+        picker.set_peers_per_piece(common.peers_per_piece);
         match new.pieces {
             None => piece_priorities(&map, priority, new.first_last)
                 .into_iter()
