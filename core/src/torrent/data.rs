@@ -103,6 +103,7 @@ impl Torrent {
         digests: &[[u8; 20]],
         out: &mut Outbox<Action>,
     ) {
+        self.totals.wasted_bytes += u64::from(self.map.lengths().piece_len(piece));
         let contributors = self.picker.failed(piece).into_iter();
         let sent: Vec<Sent<SocketAddr>> = contributors
             .filter_map(|(number, conn)| {

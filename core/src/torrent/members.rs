@@ -147,6 +147,7 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get_mut(&conn) else { return };
+        self.totals.down_bytes += u64::from(payload.len());
         member.peer.handle_payload(now, payload, &mut self.pending.peer);
         self.collect(conn);
         self.settle(now, out);
@@ -348,7 +349,6 @@ impl Torrent {
     }
 
     fn on_block(&mut self, now: Timestamp, conn: ConnId, block: Block, payload: Payload) {
-        self.totals.down_bytes += u64::from(block.len());
         if let Some(member) = self.members.get_mut(&conn) {
             member.choking.down.add(now, u64::from(block.len()));
         }
