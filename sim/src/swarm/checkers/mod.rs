@@ -131,8 +131,8 @@ pub(crate) struct Bounds {
     pub(crate) half_open: u32,
     /// Peers of one torrent, regular and optimistic slots together.
     pub(crate) unchoked: u32,
-    /// The bytes that may leave at once when there is a rate limit.
-    pub(crate) burst: u64,
+    /// The bytes of messages that may leave at once under a rate limit, besides a burst of a quarter of a second.
+    pub(crate) messages: u64,
     pub(crate) stop_within: Duration,
 }
 
@@ -216,7 +216,7 @@ mod tests {
         connections_per_torrent: 3,
         half_open: 2,
         unchoked: 2,
-        burst: 1000,
+        messages: 1000,
         stop_within: Duration::from_secs(5),
     };
 
