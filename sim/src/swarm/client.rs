@@ -437,8 +437,9 @@ impl World {
         let mut found = Vec::new();
         let mut books = Vec::new();
         for (id, torrent) in session.torrents() {
-            torrent.picker().check_invariants();
-            torrent.picker().check_availability(torrent.peers().map(|(_, has)| has));
+            let Some(known) = torrent.content() else { continue };
+            known.picker().check_invariants();
+            known.picker().check_availability(torrent.peers().map(|(_, has)| has));
             let peers = torrent.peers().map(|(peer, has)| BookEntry {
                 conn: peer.conn(),
                 has: has.clone(),
@@ -447,7 +448,7 @@ impl World {
             });
             books.push((id, peers.collect::<Vec<_>>()));
             let Some(shared) = torrents.get_mut(&id) else { continue };
-            let stored = shared.content.lengths().pieces().filter(|piece| torrent.stored().has(*piece));
+            let stored = shared.content.lengths().pieces().filter(|piece| known.stored().has(*piece));
             for piece in stored {
                 let good = shared.confirm(disk, id, piece);
                 found.push(Observation::Verified { torrent: id, piece: piece.get(), good });
