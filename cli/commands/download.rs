@@ -9,7 +9,7 @@ use crate::storage::{self, Selection};
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Order;
-use fast_peer_core::session::{NewTorrent, Notice, Status};
+use fast_peer_core::session::{NewContent, NewTorrent, Notice, Status};
 use fast_peer_core::store::op::DiskError;
 use fast_peer_io::disk::StorageSpec;
 use serde_json::json;
@@ -117,24 +117,33 @@ impl Args {
         Ok(sources)
     }
 
-    /// The torrent and what the user wants of it.
-    async fn prepare(&self, source: &OsString) -> Result<(NewTorrent, StorageSpec), Failure> {
+    /// What the torrent holds, what the user wants of that, and where it goes.
+    async fn prepare(&self, source: &OsString) -> Result<(NewContent, StorageSpec), Failure> {
         let torrent = Arc::new(load_whole(source).await?);
         let priorities = self.selection.priorities(&torrent)?;
         let storage = storage::storage(&torrent, &self.dir, self.out.as_deref(), &priorities);
-        let mut new = NewTorrent::new(torrent);
-        new.priorities = priorities;
-        new.order = if self.sequential { Order::Sequential } else { Order::Rarest };
-        new.first_last = self.first_last;
+        let order = if self.sequential { Order::Sequential } else { Order::Rarest };
+        let content =
+            NewContent { priorities, order, first_last: self.first_last, ..NewContent::new(torrent) };
+        Ok((content, storage))
+    }
+
+    /// The same with the peers and trackers that the user names.
+    fn torrent(&self, content: &NewContent) -> NewTorrent {
+        let mut new = NewTorrent::from(content.clone());
         new.peers.clone_from(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
-        Ok((new, storage))
+        new
     }
 
     async fn stream_setup(&self, source: &OsString) -> Result<super::stream::Setup, Failure> {
-        let (mut new, _) = self.prepare(source).await?;
-        new.order = Order::Sequential;
-        Ok(super::stream::Setup { new, stop_after: self.stop_timeout.map(Duration::from_secs) })
+        let (mut content, _) = self.prepare(source).await?;
+        content.order = Order::Sequential;
+        Ok(super::stream::Setup {
+            new: self.torrent(&content),
+            content,
+            stop_after: self.stop_timeout.map(Duration::from_secs),
+        })
     }
 }
 
@@ -206,15 +215,15 @@ impl<'a> Run<'a> {
 
     async fn add(&mut self, source: &OsString) {
         match self.args.prepare(source).await {
-            Ok((new, storage)) => {
-                let torrent = Arc::clone(&new.metainfo);
+            Ok((content, storage)) => {
+                let torrent = Arc::clone(&content.metainfo);
                 let name = self.args.out.clone().unwrap_or_else(|| torrent.name().to_owned());
                 if self.jobs.iter().any(|job| job.torrent.swarm_hash() == torrent.swarm_hash()) {
                     let message =
                         format!("{}: the same torrent is being downloaded already", source.display());
                     return self.fail(Failure::new(Exit::DuplicateTorrent, message));
                 }
-                let id = self.engine.add(new, storage);
+                let id = self.engine.add(self.args.torrent(&content), storage);
                 self.jobs.push(Job {
                     source: source.display().to_string(),
                     id,

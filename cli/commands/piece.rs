@@ -10,7 +10,7 @@ use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::lengths::PieceIndex;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{NewTorrent, Notice};
+use fast_peer_core::session::{NewContent, NewTorrent, Notice};
 use fast_peer_core::store::op::{DiskOp, DiskOutput};
 use fast_peer_io::disk::{Disk as _, Files, StorageSpec};
 use serde_json::json;
@@ -88,8 +88,8 @@ impl Args {
         piece: PieceIndex,
         storage: StorageSpec,
     ) -> Result<(), Failure> {
-        let mut new = NewTorrent::new(Arc::clone(torrent));
-        new.pieces = Some(vec![piece]);
+        let content = NewContent { pieces: Some(vec![piece]), ..NewContent::new(Arc::clone(torrent)) };
+        let mut new = NewTorrent::from(content);
         new.peers.clone_from(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
         let network = &self.network;
@@ -124,7 +124,7 @@ impl Args {
                 _ = tick.tick() => {}
             }
             if engine.with_session(|session| {
-                session.torrent(id).is_some_and(|torrent| torrent.stored().has(piece))
+                session.content(id).is_some_and(|content| content.stored().has(piece))
             }) {
                 return Ok(());
             }

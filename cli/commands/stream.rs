@@ -9,7 +9,7 @@ use fast_peer_core::id::TorrentId;
 use fast_peer_core::lengths::FileIndex;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::NewTorrent;
+use fast_peer_core::session::{NewContent, NewTorrent};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -18,22 +18,23 @@ use tokio::time::{Instant, interval};
 
 /// What to stream.
 pub(super) struct Setup {
+    pub(super) content: NewContent,
     pub(super) new: NewTorrent,
     pub(super) stop_after: Option<Duration>,
 }
 
 /// Downloads into a folder that goes away, and writes every byte as soon as it and all before it are verified.
 pub(super) async fn run(setup: &Setup, network: &Network, out: &mut Output) -> Result<(), Failure> {
-    let torrent = &setup.new.metainfo;
+    let NewContent { metainfo: torrent, priorities, .. } = &setup.content;
     let wanted: Vec<usize> = (0..torrent.files().len())
-        .filter(|at| setup.new.priorities.get(*at).is_none_or(|priority| *priority != Priority::Skip))
+        .filter(|at| priorities.get(*at).is_none_or(|priority| *priority != Priority::Skip))
         .collect();
     let [file] = wanted[..] else {
         return Err(Failure::new(Exit::Option, "standard output takes one file: choose it with --files"));
     };
     let folder =
         tempfile::tempdir().map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
-    let storage = storage::storage(torrent, folder.path(), None, &setup.new.priorities);
+    let storage = storage::storage(torrent, folder.path(), None, priorities);
     let path = folder.path().join(&storage.files[file].path);
     let (mut engine, _) =
         Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
@@ -67,7 +68,8 @@ async fn pump(
             },
             _ = tick.tick() => {}
         }
-        let ready = engine.with_session(|session| session.torrent(id).map_or(0, |t| t.stored_prefix(file)));
+        let ready = engine
+            .with_session(|session| session.content(id).map_or(0, |content| content.stored_prefix(file)));
         if ready <= written {
             if stop_after.is_some_and(|patience| last.elapsed() >= patience) {
                 let seconds = last.elapsed().as_secs();

@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::storage;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{Config, NewTorrent, Notice};
+use fast_peer_core::session::{Config, NewContent, NewTorrent, Notice};
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,8 +34,8 @@ impl Args {
         let wanted = vec![Priority::Normal; torrent.files().len()];
         let spec = storage::existing(&torrent, &self.data, &wanted)?;
         let (mut engine, _) = Engine::start(Config::default(), &[], None).await?;
-        let mut new = NewTorrent::new(Arc::clone(&torrent));
-        (new.priorities, new.check_only) = (priorities, true);
+        let content = NewContent { priorities, ..NewContent::new(Arc::clone(&torrent)) };
+        let new = NewTorrent { check_only: true, ..content.into() };
         let id = engine.add(new, spec);
         let good = loop {
             match engine.notice().await {
@@ -47,7 +47,7 @@ impl Args {
                 None => return Err(Failure::new(Exit::Unknown, "the session ended")),
             }
         };
-        let have = engine.with_session(|session| session.torrent(id).map(|torrent| torrent.stored().clone()));
+        let have = engine.with_session(|session| session.content(id).map(|content| content.stored().clone()));
         engine.stop().await?;
         let all = torrent.lengths().piece_count();
         let bad: Vec<u32> = have

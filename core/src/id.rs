@@ -22,6 +22,58 @@ impl InfoHashV2 {
     }
 }
 
+/// The hashes of one torrent's `info`, by which it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfoHashes {
+    /// Of a hybrid: one torrent in two swarms (BEP 52).
+    Hybrid(InfoHash, InfoHashV2),
+    /// Of a torrent of BEP 3.
+    V1(InfoHash),
+    /// Of a torrent of BEP 52 alone.
+    V2(InfoHashV2),
+}
+
+impl InfoHashes {
+    /// Of what is there; nothing if there is neither.
+    pub fn new(v1: Option<InfoHash>, v2: Option<InfoHashV2>) -> Option<Self> {
+        Some(match (v1, v2) {
+            (Some(v1), Some(v2)) => Self::Hybrid(v1, v2),
+            (Some(v1), None) => Self::V1(v1),
+            (None, v2) => Self::V2(v2?),
+        })
+    }
+
+    /// The v1 infohash, if there is one.
+    pub const fn v1(self) -> Option<InfoHash> {
+        match self {
+            Self::Hybrid(v1, _) | Self::V1(v1) => Some(v1),
+            Self::V2(_) => None,
+        }
+    }
+
+    /// The v2 infohash, if there is one.
+    pub const fn v2(self) -> Option<InfoHashV2> {
+        match self {
+            Self::Hybrid(_, v2) | Self::V2(v2) => Some(v2),
+            Self::V1(_) => None,
+        }
+    }
+
+    /// Whether a torrent that has `all` has these.
+    pub fn are_among(self, all: Self) -> bool {
+        self.v1().is_none_or(|v1| all.v1() == Some(v1)) && self.v2().is_none_or(|v2| all.v2() == Some(v2))
+    }
+
+    /// The hash under which trackers, handshakes and the DHT know the torrent. A hybrid has a second swarm under the
+    /// truncated v2 hash.
+    pub fn swarm(self) -> InfoHash {
+        match self {
+            Self::Hybrid(v1, _) | Self::V1(v1) => v1,
+            Self::V2(v2) => v2.truncated(),
+        }
+    }
+}
+
 fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
@@ -71,7 +123,7 @@ number! {
 
 #[cfg(test)]
 mod tests {
-    use super::{InfoHash, InfoHashV2};
+    use super::{InfoHash, InfoHashV2, InfoHashes};
     use alloc::format;
 
     #[test]
@@ -85,5 +137,29 @@ mod tests {
     fn a_v2_hash_is_named_by_its_first_20_bytes() {
         let hash = InfoHashV2(core::array::from_fn(|i| i as u8));
         assert_eq!(hash.truncated().0, core::array::from_fn(|i| i as u8));
+    }
+
+    #[test]
+    fn a_swarm_has_the_v1_hash_if_there_is_one() {
+        let (v1, v2) = (InfoHash([1; 20]), InfoHashV2([2; 32]));
+        for (hashes, swarm) in [
+            ((Some(v1), Some(v2)), Some(v1)),
+            ((Some(v1), None), Some(v1)),
+            ((None, Some(v2)), Some(InfoHash([2; 20]))),
+            ((None, None), None),
+        ] {
+            let both = InfoHashes::new(hashes.0, hashes.1);
+            assert_eq!(both.map(InfoHashes::swarm), swarm);
+            assert_eq!(both.map_or((None, None), |both| (both.v1(), both.v2())), hashes);
+        }
+    }
+
+    #[test]
+    fn a_hash_is_among_those_of_its_torrent() {
+        let (v1, v2) = (InfoHash([1; 20]), InfoHashV2([2; 32]));
+        let hybrid = InfoHashes::Hybrid(v1, v2);
+        assert!(InfoHashes::V1(v1).are_among(hybrid) && InfoHashes::V2(v2).are_among(hybrid));
+        assert!(hybrid.are_among(hybrid) && !hybrid.are_among(InfoHashes::V1(v1)));
+        assert!(!InfoHashes::V1(InfoHash([3; 20])).are_among(hybrid));
     }
 }

@@ -496,7 +496,7 @@ impl Subject for Conversing {
         let map = Arc::new(FileMap::contiguous(&[(10 * 40_000, false)], 40_000).unwrap());
         let setup = peer::Setup {
             ours: greeting(rng, 1),
-            map: Arc::clone(&map),
+            map: Some(Arc::clone(&map)),
             listen_port: 6881,
             max_requests: rng.below(300) as u32,
             client: String::from("laws"),
@@ -575,12 +575,12 @@ impl Conversing {
             0..=2 => peer::Event::Assigned((0..rng.below(9)).map(|_| self.block(rng)).collect()),
             3 => peer::Event::Cancel(block),
             4 | 5 => peer::Event::Connected,
-            6 => peer::Event::Hello {
+            6 => peer::Event::Hello(peer::Hello {
                 have: if rng.chance(1, 2) { Bitfield::all(10) } else { Bitfield::none(10) },
                 told: rng.below(4) as usize,
                 allowed: vec![block.piece()],
                 upload_only: rng.chance(1, 2),
-            },
+            }),
             7 => peer::Event::Interest(rng.chance(3, 4)),
             8..=10 => {
                 let asked = self.reads.get(rng.below(self.reads.len() as u64) as usize);

@@ -1,6 +1,6 @@
 //! Magnet links: the hash of a torrent and hints on where to find it (BEP 9, 53).
 
-use crate::id::{InfoHash, InfoHashV2};
+use crate::id::{InfoHash, InfoHashV2, InfoHashes};
 use crate::metainfo::{MAX_FILES, MAX_NODES, MAX_TRACKERS, MAX_WEB_SEEDS, Metainfo, url};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -82,7 +82,12 @@ impl Magnet {
 
     /// The hash under which trackers, handshakes and the DHT know the torrent.
     pub fn swarm_hash(&self) -> Option<InfoHash> {
-        self.info_hash.or_else(|| self.info_hash_v2.map(InfoHashV2::truncated))
+        Some(self.hashes()?.swarm())
+    }
+
+    /// The hashes by which the torrent is known; a link that was read has at least one.
+    pub fn hashes(&self) -> Option<InfoHashes> {
+        InfoHashes::new(self.info_hash, self.info_hash_v2)
     }
 
     fn read(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {

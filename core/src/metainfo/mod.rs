@@ -18,7 +18,7 @@ pub use path::{FilePath, sanitise, sanitise_or_underscore};
 pub use url::{show_endpoint, tracker as tracker_url, web_seed as web_seed_url};
 
 use crate::bencode::{Dict, Document, Limits, Value};
-use crate::id::{InfoHash, InfoHashV2};
+use crate::id::{InfoHash, InfoHashV2, InfoHashes};
 use crate::lengths::{BLOCK_LEN, FileMap, Lengths, PieceIndex};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
@@ -41,7 +41,7 @@ pub const MAX_WEB_SEEDS: usize = 1_000;
 pub const MAX_NODES: usize = 100;
 
 /// A torrent: v1, v2 or both.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metainfo {
     info: Bytes,
     v1: Option<InfoHash>,
@@ -174,14 +174,14 @@ impl Metainfo {
         self.v2
     }
 
-    /// The hash under which trackers, handshakes and the DHT know the torrent. A hybrid has a second swarm under the
-    /// truncated v2 hash.
+    /// The hashes by which the torrent is known.
+    pub fn hashes(&self) -> InfoHashes {
+        InfoHashes::new(self.v1, self.v2).expect("a torrent is v1 or v2")
+    }
+
+    /// The hash under which trackers, handshakes and the DHT know the torrent, see [`InfoHashes::swarm`].
     pub fn swarm_hash(&self) -> InfoHash {
-        match (self.v1, self.v2) {
-            (Some(hash), _) => hash,
-            (None, Some(hash)) => hash.truncated(),
-            (None, None) => unreachable!("a torrent is v1 or v2"),
-        }
+        self.hashes().swarm()
     }
 
     /// The `info` dictionary as it stands, to serve to peers (BEP 9).

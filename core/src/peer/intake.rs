@@ -3,7 +3,7 @@
 use super::requests::Arrival;
 use super::{Action, Arriving, MAX_QUEUED, Peer, Stage, raw};
 use crate::bitfield::Bitfield;
-use crate::lengths::Block;
+use crate::lengths::{Block, Lengths};
 use crate::machine::{Outbox, Timestamp};
 use crate::session::{Intake, Reason};
 use crate::store::payload::Payload;
@@ -113,20 +113,15 @@ impl Peer {
         if !matches!(message, Message::Request(_) | Message::Cancel(_) | Message::Reject(_)) {
             self.charge(now)?;
         }
-        let count = self.setup.map.lengths().piece_count();
         match message {
-            Message::AllowedFast(index) => {
-                if let Some(piece) = self.setup.map.lengths().piece(index)
-                    && self.allowed_to_us.len() < MAX_ALLOWED
-                    && !self.allowed_to_us.contains(&piece)
-                {
-                    self.allowed_to_us.push(piece);
+            Message::AllowedFast(index) => self.on_allowed_fast(index),
+            Message::Bitfield(bits) => match self.lengths() {
+                Some(lengths) => {
+                    let has = Bitfield::from_wire(&bits, lengths.piece_count());
+                    out.push_back(Action::Bitfield(has.ok_or(Offence::BadBitfield)?));
                 }
-            }
-            Message::Bitfield(bits) => {
-                let has = Bitfield::from_wire(&bits, count).ok_or(Offence::BadBitfield)?;
-                out.push_back(Action::Bitfield(has));
-            }
+                None => self.claims.bitfield(&bits),
+            },
             Message::Cancel(request) => self.on_cancel(request),
             Message::Choke => {
                 self.they_choke = true;
@@ -141,12 +136,15 @@ impl Peer {
             }
             Message::HashRequest(span) => self.say(&Message::HashReject(span)),
             Message::Hashes { .. } => return Err(Offence::HashesNotRequested),
-            Message::Have(index) => {
-                let piece = self.setup.map.lengths().piece(index).ok_or(Offence::HaveOutOfRange)?;
-                out.push_back(Action::Have(piece));
-            }
-            Message::HaveAll => out.push_back(Action::Bitfield(Bitfield::all(count))),
-            Message::HaveNone => out.push_back(Action::Bitfield(Bitfield::none(count))),
+            Message::Have(index) => match self.lengths() {
+                Some(lengths) => {
+                    let piece = lengths.piece(index).ok_or(Offence::HaveOutOfRange)?;
+                    out.push_back(Action::Have(piece));
+                }
+                None => self.claims.have(index)?,
+            },
+            Message::HaveAll => self.on_have_all(true, out),
+            Message::HaveNone => self.on_have_all(false, out),
             Message::Interested => self.on_interest(true, out),
             Message::NotInterested => self.on_interest(false, out),
             Message::Reject(request) => self.on_reject(request, out)?,
@@ -161,6 +159,24 @@ impl Peer {
             | Message::Unknown { .. } => {}
         }
         Ok(())
+    }
+
+    fn on_have_all(&mut self, all: bool, out: &mut Outbox<Action>) {
+        match self.lengths().map(Lengths::piece_count) {
+            Some(count) if all => out.push_back(Action::Bitfield(Bitfield::all(count))),
+            Some(count) => out.push_back(Action::Bitfield(Bitfield::none(count))),
+            None => self.claims.have_all(all),
+        }
+    }
+
+    fn on_allowed_fast(&mut self, index: u32) {
+        let Some(lengths) = self.lengths() else { return self.claims.allow(index, MAX_ALLOWED) };
+        if let Some(piece) = lengths.piece(index)
+            && self.allowed_to_us.len() < MAX_ALLOWED
+            && !self.allowed_to_us.contains(&piece)
+        {
+            self.allowed_to_us.push(piece);
+        }
     }
 
     fn on_interest(&mut self, want: bool, out: &mut Outbox<Action>) {
@@ -182,7 +198,7 @@ impl Peer {
     }
 
     fn on_piece_head(&mut self, now: Timestamp, piece: u32, begin: u32, len: u32) -> Result<(), Offence> {
-        let block = self.setup.map.lengths().check_block(piece, begin, len);
+        let block = self.lengths().and_then(|lengths| lengths.check_block(piece, begin, len));
         let arrival = block.map_or(Arrival::Unasked, |block| self.requests.arrive(now, block));
         self.arriving = Some(match (block, arrival) {
             (Some(block), Arrival::Asked) => Arriving::Wanted(block),
@@ -198,7 +214,8 @@ impl Peer {
     }
 
     fn on_reject(&mut self, request: RawBlock, out: &mut Outbox<Action>) -> Result<(), Offence> {
-        let block = self.setup.map.lengths().check_block(request.piece, request.begin, request.len);
+        let RawBlock { piece, begin, len } = request;
+        let block = self.lengths().and_then(|lengths| lengths.check_block(piece, begin, len));
         if let Some(block) = block.filter(|block| self.requests.rejected(*block)) {
             if self.they_choke {
                 self.allowed_to_us.retain(|piece| *piece != block.piece());
@@ -219,17 +236,13 @@ impl Peer {
         request: RawBlock,
         out: &mut Outbox<Action>,
     ) -> Result<(), Offence> {
-        let lengths = self.setup.map.lengths();
+        // Before the pieces are known nobody is unchoked.
+        let Some(lengths) = self.lengths() else { return self.refuse_choked(request) };
         let block = lengths
             .check_request(request.piece, request.begin, request.len)
             .ok_or(Offence::InvalidRequest)?;
         if self.we_choke && !self.allowed_to_them.contains(&block.piece()) {
-            self.nuisance.choked_requests += 1;
-            if self.nuisance.choked_requests > MAX_CHOKED_REQUESTS {
-                return Err(Offence::ChokedRequests);
-            }
-            self.refuse(block);
-            return Ok(());
+            return self.refuse_choked(request);
         }
         if self.uploads.len() >= MAX_QUEUED {
             if now.since(self.nuisance.refused_since) > REFUSED_WINDOW {
@@ -239,15 +252,25 @@ impl Peer {
             if self.nuisance.refused > MAX_REFUSED {
                 return Err(Offence::RequestFlood);
             }
-            self.refuse(block);
+            self.refuse(request);
             return Ok(());
         }
         out.push_back(Action::Requested(block));
         Ok(())
     }
 
+    fn refuse_choked(&mut self, request: RawBlock) -> Result<(), Offence> {
+        self.nuisance.choked_requests += 1;
+        if self.nuisance.choked_requests > MAX_CHOKED_REQUESTS {
+            return Err(Offence::ChokedRequests);
+        }
+        self.refuse(request);
+        Ok(())
+    }
+
     fn on_cancel(&mut self, request: RawBlock) {
-        let block = self.setup.map.lengths().check_request(request.piece, request.begin, request.len);
+        let RawBlock { piece, begin, len } = request;
+        let block = self.lengths().and_then(|lengths| lengths.check_request(piece, begin, len));
         // BEP 6: a cancelled request still gets an answer.
         if let Some(block) = block.filter(|block| self.uploads.cancel(*block))
             && self.is_fast()
@@ -259,7 +282,7 @@ impl Peer {
     /// Counts a message against what an honest peer sends in a lifetime this long.
     fn charge(&mut self, now: Timestamp) -> Result<(), Offence> {
         self.nuisance.messages += 1;
-        let pieces = u64::from(self.setup.map.lengths().piece_count());
+        let pieces = self.lengths().map_or(0, |lengths| lengths.piece_count().into());
         let allowance = MESSAGE_BURST + 2 * pieces + now.since(self.opened).as_secs() * MESSAGES_PER_S;
         if self.nuisance.messages > allowance { Err(Offence::MessageFlood) } else { Ok(()) }
     }

@@ -7,6 +7,7 @@
 //!
 //! A peer knows neither other peers nor pieces nor the disk: it says what arrived and takes what its torrent decides.
 
+mod claims;
 mod intake;
 mod requests;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod uploads;
 
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
-use crate::lengths::{Block, FileMap, PieceIndex};
+use crate::lengths::{Block, FileMap, Lengths, PieceIndex};
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::session::{Reason, WriteBatch};
 use crate::store::payload::Payload;
@@ -26,6 +27,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
+use claims::Claims;
 use core::net::SocketAddr;
 use core::time::Duration;
 use requests::Requests;
@@ -42,6 +44,8 @@ pub struct Peer {
     stage: Stage,
     theirs: Option<Handshake>,
     extended: ExtendedHandshake,
+    /// What they said of pieces while the torrent's were not known.
+    claims: Claims,
     they_choke: bool,
     we_choke: bool,
     they_want: bool,
@@ -72,8 +76,8 @@ pub struct Peer {
 pub struct Setup {
     /// The handshake that we send.
     pub ours: Handshake,
-    /// The torrent's pieces.
-    pub map: Arc<FileMap>,
+    /// The torrent's pieces, if they are known; else [`Event::Pieces`] says so later.
+    pub map: Option<Arc<FileMap>>,
     /// The port at which peers reach us; zero if none does.
     pub listen_port: u16,
     /// The most requests to keep out (limit L2).
@@ -92,18 +96,11 @@ pub enum Event {
     /// The connection is open.
     Connected,
     /// Say what we have: the answer to [`Action::Greeted`].
-    Hello {
-        /// The pieces that may be announced.
-        have: Bitfield,
-        /// How many completed pieces of the torrent's list are in it.
-        told: usize,
-        /// Pieces that they may ask for while choked.
-        allowed: Vec<PieceIndex>,
-        /// Whether we want nothing more (BEP 21).
-        upload_only: bool,
-    },
+    Hello(Hello),
     /// Whether we want something that they have.
     Interest(bool),
+    /// The torrent's pieces are known. What they said of them before is looked at.
+    Pieces(Arc<FileMap>),
     /// A read ended; nothing if it failed.
     Read {
         /// As given.
@@ -117,6 +114,19 @@ pub enum Event {
     Serve(Block),
     /// Whether we serve them.
     SetChoke(bool),
+}
+
+/// What we say of ourselves when the handshakes are exchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The pieces that may be announced.
+    pub have: Bitfield,
+    /// How many completed pieces of the torrent's list are in it.
+    pub told: usize,
+    /// Pieces that they may ask for while choked.
+    pub allowed: Vec<PieceIndex>,
+    /// Whether we want nothing more (BEP 21).
+    pub upload_only: bool,
 }
 
 /// What a [`Peer`] says or asks for.
@@ -196,7 +206,7 @@ impl Peer {
 
     fn new(now: Timestamp, conn: ConnId, remote: SocketAddr, setup: Setup, outgoing: bool) -> Self {
         let mut decoder = Decoder::new();
-        decoder.set_piece_count(Some(setup.map.lengths().piece_count()));
+        decoder.set_piece_count(setup.map.as_ref().map(|map| map.lengths().piece_count()));
         Self {
             conn,
             remote,
@@ -207,6 +217,7 @@ impl Peer {
             stage: if outgoing { Stage::Connecting } else { Stage::Greeting },
             theirs: None,
             extended: ExtendedHandshake::default(),
+            claims: Claims::default(),
             they_choke: true,
             we_choke: true,
             they_want: false,
@@ -424,12 +435,16 @@ impl Peer {
         out.push_back(Action::Disconnect(reason));
     }
 
-    fn on_hello(&mut self, have: &Bitfield, told: usize, allowed: Vec<PieceIndex>, upload_only: bool) {
+    fn lengths(&self) -> Option<&Lengths> {
+        self.setup.map.as_deref().map(FileMap::lengths)
+    }
+
+    fn on_hello(&mut self, Hello { have, told, allowed, upload_only }: Hello) {
         // BEP 6: one of these three comes first, where both speak the extension.
-        if self.is_fast() && have.is_all() {
-            self.say(&Message::HaveAll);
-        } else if self.is_fast() && have.ones() == 0 {
+        if self.is_fast() && have.ones() == 0 {
             self.say(&Message::HaveNone);
+        } else if self.is_fast() && have.is_all() {
+            self.say(&Message::HaveAll);
         } else if have.ones() > 0 {
             self.say(&Message::Bitfield(Bytes::copy_from_slice(have.as_bytes())));
         }
@@ -474,9 +489,21 @@ impl Peer {
         }
     }
 
-    fn refuse(&mut self, block: Block) {
+    fn on_pieces(&mut self, map: Arc<FileMap>, out: &mut Outbox<Action>) {
+        self.decoder.set_piece_count(Some(map.lengths().piece_count()));
+        match core::mem::take(&mut self.claims).check(map.lengths()) {
+            Ok((has, allowed)) => {
+                self.allowed_to_us.extend(allowed);
+                out.extend(has.map(Action::Bitfield));
+            }
+            Err(offence) => self.close(offence.into(), out),
+        }
+        self.setup.map = Some(map);
+    }
+
+    fn refuse(&mut self, block: RawBlock) {
         if self.is_fast() {
-            self.say(&Message::Reject(raw(block)));
+            self.say(&Message::Reject(block));
         }
     }
 
@@ -510,24 +537,23 @@ impl Machine for Peer {
                 wire::encode_handshake(&self.setup.ours, &mut self.control);
             }
             Event::Connected => {}
-            Event::Hello { have, told, allowed, upload_only } => {
-                self.on_hello(&have, told, allowed, upload_only);
-            }
+            Event::Hello(hello) => self.on_hello(hello),
             Event::Interest(want) => {
                 if self.stage == Stage::Open && self.we_want != want {
                     self.we_want = want;
                     self.say(if want { &Message::Interested } else { &Message::NotInterested });
                 }
             }
+            Event::Pieces(map) => self.on_pieces(map, out),
             Event::Read { token, payload } => {
                 let failed = self.uploads.read(token, payload.as_ref());
-                failed.into_iter().for_each(|block| self.refuse(block));
+                failed.into_iter().for_each(|block| self.refuse(raw(block)));
                 self.read_next(out);
             }
-            Event::Refuse(block) => self.refuse(block),
+            Event::Refuse(block) => self.refuse(raw(block)),
             // A choke may have been decided on since the request was read.
             Event::Serve(block) if self.we_choke && !self.allowed_to_them.contains(&block.piece()) => {
-                self.refuse(block);
+                self.refuse(raw(block));
             }
             Event::Serve(block) => {
                 self.uploads.push(block);

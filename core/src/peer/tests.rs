@@ -1,4 +1,6 @@
-use super::{Action, CONNECT_TIMEOUT, Event, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, Peer, Setup};
+use super::{
+    Action, CONNECT_TIMEOUT, Event, HANDSHAKE_TIMEOUT, Hello, IDLE_TIMEOUT, KEEP_ALIVE, Peer, Setup,
+};
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, PeerId};
 use crate::lengths::{Block, FileMap};
@@ -80,9 +82,57 @@ fn what_we_have_comes_in_three_forms() {
         (PLAIN, Bitfield::none(10), b""),
     ] {
         let mut end = End::open(reserved);
-        end.event(Event::Hello { have, told: 0, allowed: vec![], upload_only: false });
+        end.event(Event::Hello(Hello { have, told: 0, allowed: vec![], upload_only: false }));
         assert_eq!(end.written(), expected);
     }
+}
+
+#[test]
+fn what_they_have_waits_until_the_pieces_are_known() {
+    for (said, has) in [
+        (HAVE_ALL, Some(Bitfield::all(10))),
+        (HAVE_NONE, Some(Bitfield::none(10))),
+        (&[0, 0, 0, 3, 5, 0x80, 0x40], Bitfield::from_wire(&[0x80, 0x40], 10)),
+        (&[0, 0, 0, 5, 4, 0, 0, 0, 9], Bitfield::from_wire(&[0, 0x40], 10)),
+        (UNCHOKE, None),
+    ] {
+        let mut end = End::without_pieces(FAST);
+        assert_eq!(end.bytes(said), []);
+        let map = Arc::clone(&end.map);
+        assert_eq!(end.event(Event::Pieces(map)), Vec::from_iter(has.map(Action::Bitfield)));
+        let next = end.block(3, 0).piece();
+        assert_eq!(end.bytes(&[0, 0, 0, 5, 4, 0, 0, 0, 3]), [Action::Have(next)]);
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_pieces_is_found_out_then() {
+    for (said, offence) in [
+        (&[0, 0, 0, 4, 5, 0, 0, 0][..], Offence::BadBitfield),
+        (&[0, 0, 0, 5, 4, 0, 0, 0, 10], Offence::HaveOutOfRange),
+    ] {
+        let mut end = End::without_pieces(FAST);
+        assert_eq!(end.bytes(said), []);
+        let map = Arc::clone(&end.map);
+        assert_eq!(end.event(Event::Pieces(map)), [Action::Disconnect(offence.into())]);
+    }
+}
+
+#[test]
+fn before_the_pieces_are_known_requests_are_refused_and_blocks_dropped() {
+    let mut end = End::without_pieces(FAST);
+    let block = end.block(0, 0);
+    assert_eq!(end.bytes(&request(6, block)), []);
+    assert_eq!(end.written(), request(16, block));
+    assert_eq!(end.bytes(&request(8, block)), []);
+    assert_eq!(end.bytes(&request(16, block)), []);
+    assert_eq!(end.bytes(&piece(block)), []);
+    assert_eq!((end.written(), end.peer.wasted_bytes()), (vec![], 1 << 14));
+    // BEP 6: what may be asked for while choked can be named by then.
+    assert_eq!(end.bytes(&[0, 0, 0, 5, 0x11, 0, 0, 0, 7]), []);
+    let map = Arc::clone(&end.map);
+    assert_eq!(end.event(Event::Pieces(map)), []);
+    assert_eq!(end.peer.allowed_to_us(), [end.block(7, 0).piece()]);
 }
 
 #[test]
@@ -323,10 +373,14 @@ struct End {
 
 impl End {
     fn new(outgoing: bool, reserved: Reserved) -> Self {
+        Self::with_pieces(outgoing, reserved, true)
+    }
+
+    fn with_pieces(outgoing: bool, reserved: Reserved, known: bool) -> Self {
         let map = Arc::new(FileMap::contiguous(&[(10 << 15, false)], 1 << 15).unwrap());
         let setup = Setup {
             ours: greeting(reserved, 7, 1),
-            map: Arc::clone(&map),
+            map: known.then(|| Arc::clone(&map)),
             listen_port: 6881,
             max_requests: 250,
             client: String::from("x"),
@@ -340,6 +394,14 @@ impl End {
     /// After the handshakes.
     fn open(reserved: Reserved) -> Self {
         let mut end = Self::new(false, reserved);
+        end.bytes(&handshake(reserved, 7, 2));
+        end.written();
+        end
+    }
+
+    /// After the handshakes, when nobody knows yet how many pieces there are.
+    fn without_pieces(reserved: Reserved) -> Self {
+        let mut end = Self::with_pieces(false, reserved, false);
         end.bytes(&handshake(reserved, 7, 2));
         end.written();
         end

@@ -18,6 +18,7 @@ pub(super) enum Job {
     Disk { torrent: TorrentId, job: u32 },
     Http { ask: u64 },
     Resolve { ask: u64 },
+    ResolvePeer { torrent: TorrentId, port: u16 },
 }
 
 /// An announce under way.
@@ -88,10 +89,16 @@ impl Session {
     }
 
     pub(super) fn on_resolved(&mut self, now: Timestamp, job: JobId, result: Result<Vec<IpAddr>, NetError>) {
-        let Some(Job::Resolve { ask }) = self.jobs.remove(&job) else { return };
-        match result {
-            Ok(ips) => self.ask_udp(now, ask, &ips),
-            Err(error) => self.fail_ask(now, ask, TrackerError::Unreachable(error.to_string())),
+        match (self.jobs.remove(&job), result) {
+            (Some(Job::Resolve { ask }), Ok(ips)) => self.ask_udp(now, ask, &ips),
+            (Some(Job::Resolve { ask }), Err(error)) => {
+                self.fail_ask(now, ask, TrackerError::Unreachable(error.to_string()));
+            }
+            (Some(Job::ResolvePeer { torrent, port }), Ok(ips)) => {
+                let peers = ips.into_iter().map(|ip| SocketAddr::new(ip, port));
+                self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
+            }
+            (_, _) => {}
         }
     }
 

@@ -14,8 +14,8 @@ mod event;
 mod jobs;
 mod reason;
 
-pub use crate::torrent::NewTorrent;
 pub use crate::torrent::status::{Status, Waiting};
+pub use crate::torrent::{NewContent, NewTorrent};
 pub use action::{Action, Intake, Notice, Segment, WriteBatch};
 pub use config::Config;
 pub use event::{Event, HttpAnswer, HttpError, NetError};
@@ -26,7 +26,7 @@ use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
-use crate::torrent::{self, Common, Torrent};
+use crate::torrent::{self, Common, Content, Torrent};
 use crate::tracker::{UdpAction, UdpEvent, UdpTrackers};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -144,21 +144,33 @@ impl Session {
     }
 
     /// Adds a torrent and starts it: an input like any other. A torrent that is there already is not added twice.
-    pub fn add_torrent(&mut self, now: Timestamp, new: NewTorrent) -> TorrentId {
+    pub fn add_torrent(&mut self, now: Timestamp, mut new: NewTorrent) -> TorrentId {
         self.set_now(now);
-        let info_hash = new.metainfo.swarm_hash();
+        let info_hash = new.hashes.swarm();
         if let Some(id) = self.by_hash.get(&info_hash) {
             return *id;
         }
         let id = TorrentId(self.next_torrent);
         self.next_torrent += 1;
         let rng = self.rng.fork_nth("torrent", id.0);
+        let names = core::mem::take(&mut new.peer_names);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
         torrent.set_listen_port(self.listen_port);
         self.torrents.insert(id, Slot { torrent, due: None, remove: false });
         self.by_hash.insert(info_hash, id);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
+        for (host, port) in names {
+            let job = self.mint_job(Job::ResolvePeer { torrent: id, port });
+            self.actions.push_back(Action::Resolve { job, host });
+        }
         id
+    }
+
+    /// Says what a torrent holds of which only the hash was known, and what the user wants of that: an input like any
+    /// other. The check of its files begins. What does not have that hash, or comes a second time, changes nothing.
+    pub fn set_content(&mut self, now: Timestamp, torrent: TorrentId, content: NewContent) {
+        self.set_now(now);
+        self.with_torrent(now, torrent, |torrent, out| torrent.set_content(now, content, out));
     }
 
     /// Takes in a fact.
@@ -273,6 +285,11 @@ impl Session {
     /// A torrent's state.
     pub fn torrent(&self, id: TorrentId) -> Option<&Torrent> {
         self.torrents.get(&id).map(|slot| &slot.torrent)
+    }
+
+    /// The pieces and files of a torrent, once they are known.
+    pub fn content(&self, id: TorrentId) -> Option<&Content> {
+        self.torrent(id)?.content()
     }
 
     /// A summary of a torrent for people, and what it waits for.

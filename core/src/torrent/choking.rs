@@ -27,26 +27,29 @@ impl Standing {
 
 impl Torrent {
     pub(super) fn on_interested(&mut self, now: Timestamp, conn: ConnId, want: bool) {
+        let Some(content) = &mut self.content else { return };
         if want {
-            self.choker.handle_interested(now);
+            content.choker.handle_interested(now);
         } else {
-            self.choker.handle_gone(now, conn);
+            content.choker.handle_gone(now, conn);
         }
         self.rechoke_if_due(now);
     }
 
     /// A member left.
     pub(super) fn free_slot(&mut self, now: Timestamp, conn: ConnId) {
-        self.choker.handle_gone(now, conn);
+        let Some(content) = &mut self.content else { return };
+        content.choker.handle_gone(now, conn);
         self.rechoke_if_due(now);
     }
 
     /// Deals the upload slots anew, if it is time.
     pub(super) fn rechoke_if_due(&mut self, now: Timestamp) {
-        if self.phase != Phase::Running || self.choker.poll_timeout().is_none_or(|due| due.at > now) {
+        let Some(content) = self.content.as_mut().filter(|_| self.phase == Phase::Running) else { return };
+        if content.choker.poll_timeout().is_none_or(|due| due.at > now) {
             return;
         }
-        let goal = if self.picker.is_complete() { Goal::Spread } else { Goal::Reciprocate };
+        let goal = if content.picker.is_complete() { Goal::Spread } else { Goal::Reciprocate };
         let open = self.members.values().filter(|member| member.peer.is_open());
         let candidates: Vec<Candidate> = open
             .map(|member| Candidate {
@@ -62,7 +65,7 @@ impl Torrent {
                 uploaded: member.peer.up_bytes() - member.choking.up_before,
             })
             .collect();
-        let unchoked = self.choker.rechoke(now, goal, &candidates);
+        let unchoked = content.choker.rechoke(now, goal, &candidates);
         let changed: Vec<(ConnId, bool)> = candidates
             .iter()
             .map(|candidate| (candidate, unchoked.contains(&candidate.conn)))

@@ -18,59 +18,74 @@ impl Torrent {
         action: store::Action,
         out: &mut Outbox<Action>,
     ) {
+        let Some(content) = &mut self.content else { return };
         match action {
             store::Action::Checked => self.on_checked(now, out),
             store::Action::Completed => self.on_completed(now, out),
             store::Action::Digests { piece, digests } => {
-                let liars = self.smart_ban.passed(piece, &digests);
+                let liars = content.smart_ban.passed(piece, &digests);
                 self.ban_all(now, liars, out);
             }
             store::Action::Failed { piece, digests } => self.on_failed(now, piece, &digests, out),
             store::Action::Flushed => {
-                self.flushed = true;
+                content.flushed = true;
                 self.end_if_stopped(out);
             }
             store::Action::Found(piece) => {
-                self.picker.set_have(piece);
-                self.stored.insert(piece);
+                content.picker.set_have(piece);
+                content.stored.insert(piece);
+                content.completed.push(piece);
             }
             store::Action::Op { job, op } => out.push_back(Action::Disk { job, op }),
             store::Action::Read { token, result } => {
-                if let Some((conn, token)) = self.reads.remove(&token) {
+                if let Some((conn, token)) = content.reads.remove(&token) {
                     self.tell(now, conn, peer::Event::Read { token, payload: result.ok() });
                 }
             }
             store::Action::Recovered => {
-                self.trouble = None;
+                content.trouble = None;
                 self.pending.work = true;
             }
             store::Action::Stored(piece) => {
-                self.stored.insert(piece);
-                self.completed.push(piece);
-                self.haves_due.get_or_insert(now + HAVE_DELAY);
+                content.stored.insert(piece);
+                content.completed.push(piece);
+                content.downloaded = true;
+                content.haves_due.get_or_insert(now + HAVE_DELAY);
             }
             store::Action::Trouble(error) => {
-                self.trouble = Some(error);
+                content.trouble = Some(error);
                 out.push_back(Action::Notice(Notice::DiskTrouble { torrent: self.id, error }));
             }
-            store::Action::Verified(piece) => {
-                self.picker.verified(piece);
-                self.forget_interest(now, piece);
-                if self.picker.is_complete() {
-                    for conn in self.members.keys().copied().collect::<Vec<_>>() {
-                        self.drop_if_useless(now, conn, out);
-                    }
-                }
-            }
+            store::Action::Verified(piece) => self.on_verified(now, piece, out),
         }
-        if self.short_of_memory && self.store.pinned() <= self.common.store_budget / 2 {
-            self.short_of_memory = false;
+        if let Some(content) = &mut self.content
+            && content.short_of_memory
+            && content.store.pinned() <= content.budget / 2
+        {
+            content.short_of_memory = false;
             self.pending.work = true;
         }
     }
 
+    /// Tells peers that nothing else is written to of completed pieces.
+    pub(super) fn tell_haves_if_due(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        let Some(content) = &mut self.content else { return };
+        if self.phase != Phase::Running || content.haves_due.is_none_or(|at| at > now) {
+            return;
+        }
+        content.haves_due = None;
+        for member in self.members.values_mut() {
+            if !member.wants_write && member.peer.wants_write(&content.completed) {
+                member.wants_write = true;
+                out.push_back(Action::WantWrite { conn: member.peer.conn() });
+            }
+        }
+    }
+
     fn on_checked(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        out.push_back(Action::Notice(Notice::Checked { torrent: self.id, pieces: self.stored.ones() }));
+        let Some(content) = &self.content else { return };
+        let pieces = content.stored.ones();
+        out.push_back(Action::Notice(Notice::Checked { torrent: self.id, pieces }));
         if self.phase != Phase::Checking {
             return;
         }
@@ -78,21 +93,34 @@ impl Torrent {
         if self.check_only {
             return;
         }
-        if self.picker.is_complete() {
+        if content.picker.is_complete() {
             out.push_back(Action::Notice(Notice::Seeding { torrent: self.id }));
         }
-        self.announcer.handle_event(now, AnnouncerEvent::Start, &mut self.pending.announcer);
+        self.go_online(now);
+        self.trade_with_members(now, out);
     }
 
     fn on_completed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         // Without a wanted file there can be wanted pieces.
-        if !self.picker.is_complete() {
+        let Some(content) = self.content.as_ref().filter(|content| content.picker.is_complete()) else {
             return;
-        }
+        };
         out.push_back(Action::Notice(Notice::Completed { torrent: self.id }));
         // BEP 3: `completed` is not said of what was complete when it was started.
-        if self.stored.is_all() && !self.completed.is_empty() {
+        if content.stored.is_all() && content.downloaded {
             self.announcer.handle_event(now, AnnouncerEvent::Completed, &mut self.pending.announcer);
+        }
+    }
+
+    fn on_verified(&mut self, now: Timestamp, piece: PieceIndex, out: &mut Outbox<Action>) {
+        let Some(content) = &mut self.content else { return };
+        content.picker.verified(piece);
+        let complete = content.picker.is_complete();
+        self.forget_interest(now, piece);
+        if complete {
+            for conn in self.members.keys().copied().collect::<Vec<_>>() {
+                self.drop_if_useless(now, conn, out);
+            }
         }
     }
 
@@ -103,8 +131,9 @@ impl Torrent {
         digests: &[[u8; 20]],
         out: &mut Outbox<Action>,
     ) {
-        self.totals.wasted_bytes += u64::from(self.map.lengths().piece_len(piece));
-        let contributors = self.picker.failed(piece).into_iter();
+        let Some(content) = &mut self.content else { return };
+        self.totals.wasted_bytes += u64::from(content.map.lengths().piece_len(piece));
+        let contributors = content.picker.failed(piece).into_iter();
         let sent: Vec<Sent<SocketAddr>> = contributors
             .filter_map(|(number, conn)| {
                 let digest = *digests.get(number as usize)?;
@@ -112,7 +141,7 @@ impl Torrent {
             })
             .collect();
         out.push_back(Action::Notice(Notice::HashFailed { torrent: self.id, piece }));
-        let liars = self.smart_ban.failed(piece, &sent);
+        let liars = content.smart_ban.failed(piece, &sent);
         self.ban_all(now, liars, out);
         self.pending.work = true;
     }

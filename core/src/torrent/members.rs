@@ -2,12 +2,12 @@
 
 use super::choking::Standing;
 use super::known_peers::{Parting, Refusal};
-use super::{Action, Phase, Torrent, handshake};
+use super::{Action, Content, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
-use crate::lengths::{Block, PieceIndex};
+use crate::lengths::{Block, MAX_PIECES, PieceIndex};
 use crate::machine::{Machine as _, Outbox, Timestamp};
-use crate::peer::{self, Peer, Setup};
+use crate::peer::{self, Hello, Peer, Setup};
 use crate::pieces::{Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
@@ -22,7 +22,7 @@ use core::net::{IpAddr, SocketAddr};
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) peer: Peer,
-    /// What they have.
+    /// What they have, as far as the torrent's pieces are known.
     pub(super) has: Bitfield,
     /// How many of the pieces that we want they have.
     pub(super) interesting: u32,
@@ -40,7 +40,7 @@ pub(super) struct Member {
 impl Torrent {
     /// Whether more connections are welcome.
     pub(crate) fn has_place(&self) -> bool {
-        self.phase == Phase::Running && !self.check_only && self.members.len() < self.common.max_peers
+        self.online && self.members.len() < self.common.max_peers
     }
 
     /// The next peer to dial, if one is due.
@@ -62,7 +62,7 @@ impl Torrent {
     }
 
     pub(crate) fn accept(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) -> Result<(), Reason> {
-        if self.phase != Phase::Running || self.check_only {
+        if !self.online {
             return Err(Reason::UnknownTorrent);
         }
         if self.members.len() >= self.common.max_peers {
@@ -77,7 +77,7 @@ impl Torrent {
     fn peer_setup(&self) -> Setup {
         Setup {
             ours: handshake(&self.common, self.info_hash()),
-            map: Arc::clone(&self.map),
+            map: self.content.as_ref().map(|content| Arc::clone(&content.map)),
             listen_port: self.listen_port,
             max_requests: self.common.max_requests,
             client: self.common.client.clone(),
@@ -85,7 +85,7 @@ impl Torrent {
     }
 
     fn join(&mut self, now: Timestamp, peer: Peer) {
-        let has = Bitfield::none(self.map.lengths().piece_count());
+        let has = Bitfield::none(self.piece_count());
         let conn = peer.conn();
         let endpoint = peer.remote();
         self.members.insert(
@@ -102,6 +102,41 @@ impl Torrent {
             },
         );
         self.file_due(conn);
+    }
+
+    /// The torrent's pieces are known: every peer that came before takes them in, and says what it has of them.
+    pub(super) fn introduce_members(&mut self, now: Timestamp) {
+        let Some(content) = &mut self.content else { return };
+        for member in self.members.values_mut() {
+            member.has = Bitfield::none(content.map.lengths().piece_count());
+            if member.peer.handshake().is_some() {
+                content.picker.peer_joined(&member.has);
+            }
+        }
+        let map = Arc::clone(&content.map);
+        for conn in self.members.keys().copied().collect::<Vec<_>>() {
+            self.tell(now, conn, peer::Event::Pieces(Arc::clone(&map)));
+        }
+    }
+
+    /// The files are checked: peers that came before are told what we have, and asked for what we lack.
+    pub(super) fn trade_with_members(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        let Some(content) = self.content.as_mut().filter(|_| !self.members.is_empty()) else { return };
+        if !content.completed.is_empty() {
+            content.haves_due.get_or_insert(now);
+        }
+        for member in self.members.values_mut() {
+            member.interesting = content.picker.interesting(&member.has);
+            if member.peer.they_want() {
+                content.choker.handle_interested(now);
+            }
+        }
+        for conn in self.members.keys().copied().collect::<Vec<_>>() {
+            self.update_interest(now, conn);
+            self.drop_if_useless(now, conn, out);
+        }
+        self.pending.touched.extend(self.members.keys());
+        self.rechoke_if_due(now);
     }
 
     pub(crate) fn handle_connected(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
@@ -164,7 +199,8 @@ impl Torrent {
     ) {
         let Some(member) = self.members.get_mut(&conn) else { return };
         let (before, up_bytes) = (batch.len(), member.peer.up_bytes());
-        member.peer.poll_stream(now, payload_budget, &self.completed, batch, &mut self.pending.peer);
+        let completed = self.content.as_ref().map_or(&[][..], |content| &content.completed);
+        member.peer.poll_stream(now, payload_budget, completed, batch, &mut self.pending.peer);
         let up_bytes = member.peer.up_bytes() - up_bytes;
         self.totals.up_bytes += up_bytes;
         member.choking.up.add(now, up_bytes);
@@ -223,22 +259,25 @@ impl Torrent {
             peer::Action::Bitfield(has) => self.on_bitfield(now, conn, has, out),
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
             peer::Action::Freed(block) => {
-                self.picker.released(block, conn);
-                self.pending.work = true;
+                if let Some(content) = &mut self.content {
+                    content.picker.released(block, conn);
+                    self.pending.work = true;
+                }
             }
             peer::Action::Greeted(theirs) => self.on_greeted(now, conn, theirs, out),
             peer::Action::Have(piece) => self.on_have(now, conn, piece, out),
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
             peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
             peer::Action::Read { token, piece, begin, len } => {
-                let read = self.next_read;
-                self.next_read += 1;
-                self.reads.insert(read, (conn, token));
+                let Some(content) = &mut self.content else { return };
+                let read = content.next_read;
+                content.next_read += 1;
+                content.reads.insert(read, (conn, token));
                 let event = store::Event::Read { token: read, piece, begin, len };
-                self.store.handle_event(now, event, &mut self.pending.store);
+                content.store.handle_event(now, event, &mut self.pending.store);
             }
             peer::Action::Requested(block) => {
-                let serve = self.stored.has(block.piece());
+                let serve = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
                 let event = if serve { peer::Event::Serve(block) } else { peer::Event::Refuse(block) };
                 self.tell(now, conn, event);
             }
@@ -262,54 +301,61 @@ impl Torrent {
                 return;
             }
         }
-        let Some(member) = self.members.get_mut(&conn) else { return };
+        let Some(member) = self.members.get(&conn) else { return };
         self.known.handle_connected(member.peer.remote());
-        self.picker.peer_joined(&member.has);
-        // A seed helps newcomers most by sending each piece once, to whom it unchoked; its uplink is what all wait for.
-        let allowed = match member.peer.remote().ip().to_canonical() {
-            IpAddr::V4(ip) if !self.picker.is_complete() => {
-                wire::allowed_fast(ip, theirs.info_hash, self.map.lengths(), ALLOWED_FAST)
+        let hello = match &mut self.content {
+            None => Hello { have: Bitfield::none(0), told: 0, allowed: Vec::new(), upload_only: false },
+            Some(content) => {
+                content.picker.peer_joined(&member.has);
+                // A seed helps newcomers most by sending each piece once, to whom it unchoked; its uplink is what all
+                // wait for.
+                let allowed = match member.peer.remote().ip().to_canonical() {
+                    IpAddr::V4(ip) if !content.picker.is_complete() => {
+                        wire::allowed_fast(ip, theirs.info_hash, content.map.lengths(), ALLOWED_FAST)
+                    }
+                    IpAddr::V4(_) | IpAddr::V6(_) => Vec::new(),
+                };
+                Hello {
+                    have: content.stored.clone(),
+                    told: content.completed.len(),
+                    allowed: allowed.into_iter().filter(|piece| content.stored.has(*piece)).collect(),
+                    upload_only: content.picker.is_complete(),
+                }
             }
-            IpAddr::V4(_) | IpAddr::V6(_) => Vec::new(),
         };
-        let hello = peer::Event::Hello {
-            have: self.stored.clone(),
-            told: self.completed.len(),
-            allowed: allowed.into_iter().filter(|piece| self.stored.has(*piece)).collect(),
-            upload_only: self.picker.is_complete(),
-        };
-        self.tell(now, conn, hello);
+        self.tell(now, conn, peer::Event::Hello(hello));
     }
 
     fn on_bitfield(&mut self, now: Timestamp, conn: ConnId, has: Bitfield, out: &mut Outbox<Action>) {
-        let Some(member) = self.members.get_mut(&conn) else { return };
-        self.picker.peer_left(&member.has);
-        self.picker.peer_joined(&has);
-        member.interesting = self.picker.interesting(&has);
+        let (Some(member), Some(content)) = (self.members.get_mut(&conn), &mut self.content) else { return };
+        content.picker.peer_left(&member.has);
+        content.picker.peer_joined(&has);
+        member.interesting = content.picker.interesting(&has);
         member.has = has;
         self.update_interest(now, conn);
         self.drop_if_useless(now, conn, out);
     }
 
     fn on_have(&mut self, now: Timestamp, conn: ConnId, piece: PieceIndex, out: &mut Outbox<Action>) {
-        let Some(member) = self.members.get_mut(&conn) else { return };
+        let (Some(member), Some(content)) = (self.members.get_mut(&conn), &mut self.content) else { return };
         if !member.has.insert(piece) {
             return;
         }
-        self.picker.peer_has(piece);
-        if member.has.is_all() {
-            self.picker.peer_became_seed();
-        }
+        content.picker.peer_has(piece);
         let full = member.has.is_all();
-        member.interesting += u32::from(self.picker.wants(piece));
+        if full {
+            content.picker.peer_became_seed();
+        }
+        member.interesting += u32::from(content.picker.wants(piece));
         self.update_interest(now, conn);
         if full {
             self.drop_if_useless(now, conn, out);
         }
     }
 
+    /// Wants of a peer what can be asked for: nothing before the files are checked.
     fn update_interest(&mut self, now: Timestamp, conn: ConnId) {
-        let Some(member) = self.members.get(&conn) else { return };
+        let Some(member) = self.members.get(&conn).filter(|_| self.phase == Phase::Running) else { return };
         let want = member.interesting > 0;
         if member.peer.we_want() != want {
             self.tell(now, conn, peer::Event::Interest(want));
@@ -318,8 +364,8 @@ impl Torrent {
 
     /// Two complete peers have nothing to trade (BEP 21).
     pub(super) fn drop_if_useless(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
-        let Some(member) = self.members.get(&conn) else { return };
-        if self.picker.is_complete() && member.has.is_all() && member.peer.is_open() {
+        let (Some(member), Some(content)) = (self.members.get(&conn), &self.content) else { return };
+        if content.is_useless(member) {
             self.disconnect(now, conn, Reason::NothingToTrade, out);
         }
     }
@@ -336,23 +382,29 @@ impl Torrent {
 
     /// Whether there is memory for more blocks.
     pub(crate) fn takes_data(&self) -> bool {
-        !self.store.in_trouble() && self.store.pinned() < self.common.store_budget
+        self.content.as_ref().is_none_or(Content::takes_data)
     }
 
     /// How many bytes one connection may read ahead: together they stay near the budget of memory.
     pub(crate) fn read_window(&self) -> u32 {
         let share = self.common.store_budget / (self.downloading as u64).max(1);
         // A message is used up when it is whole: the longest must fit into what is left when more is granted.
-        let bitfield = Bitfield::byte_len(self.map.lengths().piece_count()) as u32;
-        let least = 2 * (bitfield.max(MAX_EXTENDED_LEN) + 16);
+        let pieces = if self.content.is_some() { self.piece_count() } else { MAX_PIECES };
+        let least = 2 * ((Bitfield::byte_len(pieces) as u32).max(MAX_EXTENDED_LEN) + 16);
         u32::try_from(share).unwrap_or(u32::MAX).clamp(least, READ_WINDOW_MAX.max(least))
     }
 
+    /// How many pieces there are, as far as that is known.
+    fn piece_count(&self) -> u32 {
+        self.content.as_ref().map_or(0, |content| content.map.lengths().piece_count())
+    }
+
     fn on_block(&mut self, now: Timestamp, conn: ConnId, block: Block, payload: Payload) {
+        let Some(content) = &mut self.content else { return };
         if let Some(member) = self.members.get_mut(&conn) {
             member.choking.down.add(now, u64::from(block.len()));
         }
-        match self.picker.received(block, conn) {
+        match content.picker.received(block, conn) {
             Receipt::Duplicate => {
                 if let Some(member) = self.members.get_mut(&conn) {
                     member.peer.count_wasted(block.len());
@@ -365,40 +417,40 @@ impl Torrent {
                         self.senders.pop_first();
                     }
                 }
+                self.pending.work |= content.picker.has_place(block.piece());
+                let event = store::Event::Block { block, payload };
+                content.store.handle_event(now, event, &mut self.pending.store);
                 for other in cancel.iter().copied() {
                     self.tell(now, other, peer::Event::Cancel(block));
                 }
-                self.pending.work |= self.picker.has_place(block.piece());
-                let event = store::Event::Block { block, payload };
-                self.store.handle_event(now, event, &mut self.pending.store);
             }
         }
     }
 
     /// Asks a peer for as much as it has room for.
     fn refill(&mut self, now: Timestamp, conn: ConnId) {
-        let Some(member) = self.members.get(&conn) else { return };
+        let (Some(member), Some(content)) = (self.members.get(&conn), &mut self.content) else { return };
         let room = member.peer.room();
         if room == 0 || self.phase != Phase::Running {
             return;
         }
         self.idle.insert(conn);
-        if !self.takes_data() {
-            self.short_of_memory = true;
+        if !content.takes_data() {
+            content.short_of_memory = true;
             return;
         }
         let rate = member.peer.rate_bytes_per_s().max(1);
-        let alone = u64::from(self.map.lengths().piece_len_max()) / rate < ALONE_SECONDS;
+        let alone = u64::from(content.map.lengths().piece_len_max()) / rate < ALONE_SECONDS;
         let style = if alone { Style::Striped } else { Style::Shared };
         let only = member.peer.they_choke().then(|| member.peer.allowed_to_us());
-        let (mut blocks, endgame) = (Vec::new(), self.picker.in_endgame());
-        self.picker.pick(conn, &member.has, style, only, room, &mut blocks);
+        let (mut blocks, endgame) = (Vec::new(), content.picker.in_endgame());
+        content.picker.pick(conn, &member.has, style, only, room, &mut blocks);
+        // Only in endgame is there work for those that had none: blocks that others owe.
+        self.pending.work |= content.picker.in_endgame() && !endgame;
         if !blocks.is_empty() {
             self.idle.remove(&conn);
             self.tell(now, conn, peer::Event::Assigned(blocks));
         }
-        // Only in endgame is there work for those that had none: blocks that others owe.
-        self.pending.work |= self.picker.in_endgame() && !endgame;
     }
 
     pub(super) fn disconnect(
@@ -432,9 +484,11 @@ impl Torrent {
         self.idle.remove(&conn);
         self.pending.touched.remove(&conn);
         self.totals.wasted_bytes += member.peer.wasted_bytes();
-        self.picker.peer_gone(conn);
-        if member.peer.handshake().is_some() {
-            self.picker.peer_left(&member.has);
+        if let Some(content) = &mut self.content {
+            content.picker.peer_gone(conn);
+            if member.peer.handshake().is_some() {
+                content.picker.peer_left(&member.has);
+            }
         }
         self.free_slot(now, conn);
         self.pending.work = true;

@@ -1,39 +1,40 @@
 //! One torrent: where peers, pieces, store and trackers meet.
 //!
+//! What needs to know the torrent's pieces is in [`Content`], which is there from the start or comes later, when peers
+//! have told the metadata. The connections are the same before and after.
+//!
 //! Every call ends in `Torrent::settle`: what a child machine says is translated there for its siblings, until all of
 //! them are silent; only what concerns the world goes up to the session.
 
 mod choking;
+mod content;
 mod data;
 mod members;
+mod new;
 pub mod status;
 
+pub use content::Content;
+pub use new::{NewContent, NewTorrent};
+
 use crate::bitfield::Bitfield;
-use crate::id::{ConnId, InfoHash, PeerId, TorrentId};
-use crate::lengths::{FileIndex, FileMap, PieceIndex};
+use crate::id::{ConnId, InfoHash, InfoHashes, PeerId, TorrentId};
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
-use crate::metainfo::Metainfo;
 use crate::peer::{self, Peer};
-use crate::pieces::{Order, Picker, Priority};
 use crate::rng::Rng;
 use crate::session::{Notice, Reason};
-use crate::store::expected::Expected;
+use crate::store;
 use crate::store::op::{DiskError, DiskOp, DiskOutput};
-use crate::store::{self, Store};
 use crate::tracker::{self, Announcer, AnnouncerAction, AnnouncerEvent};
 use crate::wire::{Handshake, Reserved};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
-use choker::Choker;
 use core::net::SocketAddr;
 use core::time::Duration;
 use known_peers::{KnownPeers, Source};
 use members::Member;
 use rate::RateLimiter;
-use smart_ban::SmartBan;
 
 pub mod address;
 pub mod bans;
@@ -41,50 +42,6 @@ pub mod choker;
 pub mod known_peers;
 pub mod rate;
 pub mod smart_ban;
-
-/// A torrent to add to a session, and what the user wants of it.
-#[derive(Clone, Debug)]
-pub struct NewTorrent {
-    /// What the torrent file says.
-    pub metainfo: Arc<Metainfo>,
-    /// How much each file is wanted, pads included; fewer entries mean [`Priority::Normal`] for the rest.
-    pub priorities: Vec<Priority>,
-    /// Only these pieces, whatever files they belong to: then no file is completed. Nothing means all that the files
-    /// want.
-    pub pieces: Option<Vec<PieceIndex>>,
-    /// Which piece is begun first.
-    pub order: Order,
-    /// Whether the first and last piece of each wanted file come before the rest.
-    pub first_last: bool,
-    /// Peers that the user names.
-    pub peers: Vec<SocketAddr>,
-    /// The trackers to ask, in tiers: the torrent's, and those that the user adds.
-    pub trackers: Vec<Vec<String>>,
-    /// Bytes a second that may be read from its peers; nothing means no limit.
-    pub down_bytes_per_s: Option<u64>,
-    /// Bytes a second that may be written to its peers; nothing means no limit.
-    pub up_bytes_per_s: Option<u64>,
-    /// Whether to do no more than check what is there: no peers, no trackers.
-    pub check_only: bool,
-}
-
-impl NewTorrent {
-    /// Everything that `metainfo` names, from its trackers, rarest pieces first.
-    pub fn new(metainfo: Arc<Metainfo>) -> Self {
-        Self {
-            trackers: metainfo.trackers().to_vec(),
-            metainfo,
-            priorities: Vec::new(),
-            pieces: None,
-            order: Order::Rarest,
-            first_last: false,
-            peers: Vec::new(),
-            down_bytes_per_s: None,
-            up_bytes_per_s: None,
-            check_only: false,
-        }
-    }
-}
 
 /// What the session fixes for all its torrents.
 #[derive(Clone, Debug)]
@@ -103,16 +60,16 @@ pub(crate) struct Common {
 pub struct Torrent {
     id: TorrentId,
     common: Arc<Common>,
-    metainfo: Arc<Metainfo>,
-    map: Arc<FileMap>,
+    rng: Rng,
+    hashes: InfoHashes,
     phase: Phase,
+    /// Whether peers and trackers are talked to: where the metadata is there at the start, not before the files are
+    /// checked.
+    online: bool,
     check_only: bool,
     listen_port: u16,
-    picker: Picker,
-    store: Store,
-    choker: Choker,
+    content: Option<Content>,
     known: KnownPeers,
-    smart_ban: SmartBan<SocketAddr>,
     announcer: Announcer,
     members: BTreeMap<ConnId, Member>,
     /// When each member is due at the latest; an entry may be early, never late.
@@ -121,20 +78,7 @@ pub struct Torrent {
     downloading: usize,
     /// Members that could take requests when there was nothing to ask them for.
     idle: BTreeSet<ConnId>,
-    /// Pieces that are stored: these may be announced and served.
-    stored: Bitfield,
-    /// The stored pieces in the order in which they came; each peer has a cursor into it.
-    completed: Vec<PieceIndex>,
-    /// When peers that nothing else is written to are told of completed pieces.
-    haves_due: Option<Timestamp>,
-    reads: BTreeMap<u64, (ConnId, u64)>,
-    next_read: u64,
     totals: Totals,
-    trouble: Option<DiskError>,
-    /// Whether the disk is at rest for good.
-    flushed: bool,
-    /// Whether requests wait for blocks to be written.
-    short_of_memory: bool,
     down: RateLimiter,
     up: RateLimiter,
     senders: BTreeMap<ConnId, SocketAddr>,
@@ -163,11 +107,13 @@ struct Totals {
 }
 
 /// ```text
-/// new ──start──► checking ──► running ──► stopping ──► stopped
+///               ┌───────────── the metadata is there ─────────────┐
+/// new ──start───┴──► fetching ──content──────────────────────────┴─► checking ──► running ──► stopping ──► stopped
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     New,
+    Fetching,
     Checking,
     Running,
     Stopping,
@@ -193,71 +139,31 @@ impl Torrent {
         common: Arc<Common>,
         rng: &Rng,
     ) -> Self {
-        let map = Arc::new(new.metainfo.file_map().clone());
-        let lengths = map.lengths();
-        let expected = if new.metainfo.info_hash().is_some() {
-            let hashes: Vec<u8> =
-                lengths.pieces().filter_map(|p| new.metainfo.piece_hash(p)).flatten().collect();
-            Expected::Sha1(hashes.into())
-        } else {
-            Expected::Merkle(lengths.pieces().filter_map(|p| new.metainfo.piece_root(p)).collect())
-        };
-        let files = (0..map.file_count()).map(FileIndex);
-        let priority =
-            |file: FileIndex| new.priorities.get(file.as_usize()).copied().unwrap_or(Priority::Normal);
-        let whole_files = new.pieces.is_none();
-        let wanted = files.clone().map(|file| whole_files && priority(file) != Priority::Skip).collect();
-        let mut picker = Picker::new(lengths.clone(), new.order, rng.fork("picker"));
-        picker.set_peers_per_piece(common.peers_per_piece);
-        match new.pieces {
-            None => piece_priorities(&map, priority, new.first_last)
-                .into_iter()
-                .for_each(|(piece, priority)| picker.set_priority(piece, priority)),
-            Some(pieces) => {
-                let others = lengths.pieces().filter(|piece| !pieces.contains(piece));
-                others.for_each(|piece| picker.set_priority(piece, Priority::Skip));
-            }
-        }
-        let known = KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers"));
-        let store = Store::new(Arc::clone(&map), expected, wanted, common.store_budget);
+        let private = new.content.as_ref().is_some_and(|content| content.metainfo.is_private());
         let mut torrent = Self {
             id,
+            hashes: new.hashes,
             phase: Phase::New,
+            online: false,
             check_only: new.check_only,
             listen_port: 0,
-            picker,
-            store,
-            choker: Choker::new(
-                common.upload_slots,
-                TURN_PIECES * u64::from(lengths.piece_len_max()),
-                rng.fork("choker"),
-            ),
-            known,
-            smart_ban: SmartBan::new(),
+            content: new.content.map(|content| Content::new(content, &common, rng)),
+            known: KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers")),
             announcer: Announcer::new(
                 tracker::parse_tiers(new.trackers.iter().map(|tier| tier.iter().map(String::as_str))),
-                new.metainfo.is_private(),
+                private,
                 rng.fork("announcer"),
             ),
             members: BTreeMap::new(),
             due: BTreeSet::new(),
             downloading: 0,
             idle: BTreeSet::new(),
-            stored: Bitfield::none(lengths.piece_count()),
-            completed: Vec::new(),
-            haves_due: None,
-            reads: BTreeMap::new(),
-            next_read: 0,
             totals: Totals::default(),
-            trouble: None,
-            flushed: false,
-            short_of_memory: false,
             down: RateLimiter::new(now, new.down_bytes_per_s),
             up: RateLimiter::new(now, new.up_bytes_per_s),
             senders: BTreeMap::new(),
             pending: Pending::default(),
-            metainfo: new.metainfo,
-            map,
+            rng: rng.clone(),
             common,
         };
         torrent.add_peers(now, new.peers, Source::Manual);
@@ -266,33 +172,12 @@ impl Torrent {
 
     /// The hash by which the swarm knows the torrent.
     pub fn info_hash(&self) -> InfoHash {
-        self.metainfo.swarm_hash()
+        self.hashes.swarm()
     }
 
-    /// Which blocks are missing, asked for and here.
-    pub fn picker(&self) -> &Picker {
-        &self.picker
-    }
-
-    /// What is being hashed and written.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The pieces that may be announced and served.
-    pub fn stored(&self) -> &Bitfield {
-        &self.stored
-    }
-
-    /// How many bytes of `file` are stored from its start on without a gap.
-    pub fn stored_prefix(&self, file: FileIndex) -> u64 {
-        let Some((first, last)) = self.map.pieces_of(file) else { return 0 };
-        let lengths = self.map.lengths();
-        let pieces = (first.get()..=last.get()).filter_map(|index| lengths.piece(index));
-        let spans = pieces.take_while(|piece| self.stored.has(*piece)).flat_map(|piece| {
-            self.map.spans(piece, 0, lengths.piece_len(piece)).filter(|span| span.file == file)
-        });
-        spans.map(|span| u64::from(span.len)).sum()
+    /// Its pieces and files, once the metadata is known.
+    pub fn content(&self) -> Option<&Content> {
+        self.content.as_ref()
     }
 
     /// The addresses that it knows.
@@ -300,7 +185,7 @@ impl Torrent {
         &self.known
     }
 
-    /// Its connections and what each peer has.
+    /// Its connections and what each peer has: nothing before the metadata is known.
     pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Bitfield)> {
         self.members.values().map(|member| (&member.peer, &member.has))
     }
@@ -310,9 +195,37 @@ impl Torrent {
     }
 
     pub(crate) fn start(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        self.phase = Phase::Checking;
-        self.store.handle_event(now, store::Event::Check, &mut self.pending.store);
+        if self.content.is_some() {
+            self.check_files(now);
+        } else {
+            self.phase = Phase::Fetching;
+            self.go_online(now);
+        }
         self.settle(now, out);
+    }
+
+    /// Says what the torrent holds, and what is wanted of that. It comes once, and is the torrent that the hashes name.
+    pub(crate) fn set_content(&mut self, now: Timestamp, content: NewContent, out: &mut Outbox<Action>) {
+        if self.phase != Phase::Fetching || !self.hashes.are_among(content.metainfo.hashes()) {
+            return;
+        }
+        self.content = Some(Content::new(content, &self.common, &self.rng));
+        self.introduce_members(now);
+        self.check_files(now);
+        self.settle(now, out);
+    }
+
+    fn check_files(&mut self, now: Timestamp) {
+        let Some(content) = &mut self.content else { return };
+        self.phase = Phase::Checking;
+        content.store.handle_event(now, store::Event::Check, &mut self.pending.store);
+    }
+
+    fn go_online(&mut self, now: Timestamp) {
+        if !self.online && !self.check_only {
+            self.online = true;
+            self.announcer.handle_event(now, AnnouncerEvent::Start, &mut self.pending.announcer);
+        }
     }
 
     pub(crate) fn set_listen_port(&mut self, port: u16) {
@@ -353,12 +266,16 @@ impl Torrent {
             return;
         }
         self.phase = Phase::Stopping;
+        self.online = false;
         for conn in self.members.keys().copied().collect::<Vec<_>>() {
             self.disconnect(now, conn, Reason::Stopping, out);
         }
         self.announcer.handle_event(now, AnnouncerEvent::Stop, &mut self.pending.announcer);
-        self.store.handle_event(now, store::Event::Flush, &mut self.pending.store);
+        if let Some(content) = &mut self.content {
+            content.store.handle_event(now, store::Event::Flush, &mut self.pending.store);
+        }
         self.settle(now, out);
+        self.end_if_stopped(out);
     }
 
     pub(crate) fn handle_disk(
@@ -368,7 +285,9 @@ impl Torrent {
         result: Result<DiskOutput, DiskError>,
         out: &mut Outbox<Action>,
     ) {
-        self.store.handle_event(now, store::Event::Done { job, result }, &mut self.pending.store);
+        if let Some(content) = &mut self.content {
+            content.store.handle_event(now, store::Event::Done { job, result }, &mut self.pending.store);
+        }
         self.settle(now, out);
     }
 
@@ -388,37 +307,34 @@ impl Torrent {
             member.peer.handle_timeout(now, &mut self.pending.peer);
             self.collect(conn);
         }
-        self.store.handle_timeout(now, &mut self.pending.store);
-        self.announcer.handle_timeout(now, &mut self.pending.announcer);
-        if self.phase == Phase::Running {
-            self.rechoke_if_due(now);
-            if self.haves_due.is_some_and(|at| at <= now) {
-                self.haves_due = None;
-                for member in self.members.values_mut() {
-                    if !member.wants_write && member.peer.wants_write(&self.completed) {
-                        member.wants_write = true;
-                        out.push_back(Action::WantWrite { conn: member.peer.conn() });
-                    }
-                }
-            }
+        if let Some(content) = &mut self.content {
+            content.store.handle_timeout(now, &mut self.pending.store);
         }
+        self.announcer.handle_timeout(now, &mut self.pending.announcer);
+        self.rechoke_if_due(now);
+        self.tell_haves_if_due(now, out);
         self.settle(now, out);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         let mut next = self.due.first().map(|(at, _)| Deadline { at: *at, why: "peer" });
-        next = Deadline::earlier(next, self.store.poll_timeout());
-        if self.phase == Phase::Running {
+        if self.online {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
-            next = Deadline::earlier(next, self.choker.poll_timeout());
-            next = Deadline::earlier(next, self.haves_due.map(|at| Deadline { at, why: "haves" }));
+        }
+        if let Some(content) = &self.content {
+            next = Deadline::earlier(next, content.store.poll_timeout());
+            if self.phase == Phase::Running {
+                next = Deadline::earlier(next, content.choker.poll_timeout());
+                next = Deadline::earlier(next, content.haves_due.map(|at| Deadline { at, why: "haves" }));
+            }
         }
         next
     }
 
     /// The torrent has stopped when the disk is at rest and every tracker has heard of it.
     fn end_if_stopped(&mut self, out: &mut Outbox<Action>) {
-        if self.phase == Phase::Stopping && self.flushed && self.announcer.is_stopped() {
+        let at_rest = self.content.as_ref().is_none_or(|content| content.flushed);
+        if self.phase == Phase::Stopping && at_rest && self.announcer.is_stopped() {
             self.phase = Phase::Stopped;
             out.push_back(Action::Stopped);
         }
@@ -444,27 +360,6 @@ impl Torrent {
     }
 }
 
-/// What each piece is worth: as much as the dearest file that it holds a part of.
-fn piece_priorities(
-    map: &FileMap,
-    priority: impl Fn(FileIndex) -> Priority,
-    first_last: bool,
-) -> Vec<(PieceIndex, Priority)> {
-    let mut worth = vec![Priority::Skip; map.lengths().piece_count() as usize];
-    for file in (0..map.file_count()).map(FileIndex).filter(|file| !map.is_pad(*file)) {
-        let Some((first, last)) = map.pieces_of(file) else { continue };
-        let of_file = priority(file);
-        for piece in &mut worth[first.as_usize()..=last.as_usize()] {
-            *piece = of_file.max(*piece);
-        }
-        if first_last && of_file != Priority::Skip {
-            worth[first.as_usize()] = Priority::High;
-            worth[last.as_usize()] = Priority::High;
-        }
-    }
-    map.lengths().pieces().zip(worth).filter(|(_, priority)| *priority != Priority::Normal).collect()
-}
-
 fn handshake(common: &Common, info_hash: InfoHash) -> Handshake {
     let reserved = Reserved::NONE.with_extended().with_fast();
     Handshake { reserved, info_hash, peer_id: common.peer_id }
@@ -472,6 +367,3 @@ fn handshake(common: &Common, info_hash: InfoHash) -> Handshake {
 
 /// How long a completed piece may wait to be told of: until then it rides on what is written anyway.
 const HAVE_DELAY: Duration = Duration::from_millis(100);
-
-/// The pieces that a taker may have from a seeder before it makes room for others.
-const TURN_PIECES: u64 = 20;

@@ -1,10 +1,8 @@
 //! A torrent's state in a few numbers, and what it waits for.
 
-use super::{Phase, Torrent};
+use super::{Content, Phase, Torrent};
 use crate::id::TorrentId;
-use crate::lengths::PieceIndex;
 use crate::machine::Timestamp;
-use crate::pieces::Priority;
 use crate::store::op::DiskError;
 use crate::tracker::TrackerStatus;
 use core::fmt;
@@ -103,46 +101,60 @@ impl fmt::Display for Waiting {
 impl Torrent {
     /// Looks at everything once: meant for a person's pace, not for every event.
     pub(crate) fn status(&self, now: Timestamp) -> Status {
-        let (mut pieces_have, mut pieces_wanted, mut bytes_have, mut bytes_wanted) = (0, 0, 0, 0);
-        let lengths = self.map.lengths();
-        for piece in lengths.pieces().filter(|piece| self.is_wanted(*piece)) {
-            let len = u64::from(lengths.piece_len(piece));
-            pieces_wanted += 1;
-            bytes_wanted += len;
-            if self.picker.have().has(piece) {
-                pieces_have += 1;
-                bytes_have += len;
-            }
-        }
         let open = || self.members.values().filter(|member| member.peer.is_open());
         let wasted: u64 = self.members.values().map(|member| member.peer.wasted_bytes()).sum();
-        Status {
+        let mut status = Status {
             torrent: self.id,
-            pieces_have,
-            pieces_wanted,
-            bytes_have,
-            bytes_wanted,
-            checking: self.store.checking(),
-            complete: self.store.is_completed() && self.picker.is_complete() && self.phase >= Phase::Running,
+            pieces_have: 0,
+            pieces_wanted: 0,
+            bytes_have: 0,
+            bytes_wanted: 0,
+            checking: None,
+            complete: false,
             peers: open().count() as u32,
-            seeds: open().filter(|member| member.has.is_all()).count() as u32,
+            seeds: 0,
             connecting: self.members.values().filter(|member| member.peer.is_connecting()).count() as u32,
             known: self.known.len() as u32,
             down_bytes: self.totals.down_bytes,
             up_bytes: self.totals.up_bytes,
             wasted_bytes: self.totals.wasted_bytes + wasted,
             waiting: self.waiting(now),
+        };
+        let Some(content) = &self.content else { return status };
+        let lengths = content.map.lengths();
+        for piece in lengths.pieces().filter(|piece| content.is_wanted(*piece)) {
+            let len = u64::from(lengths.piece_len(piece));
+            status.pieces_wanted += 1;
+            status.bytes_wanted += len;
+            if content.picker.have().has(piece) {
+                status.pieces_have += 1;
+                status.bytes_have += len;
+            }
         }
+        status.checking = content.store.checking();
+        status.complete =
+            content.store.is_completed() && content.picker.is_complete() && self.phase >= Phase::Running;
+        status.seeds = open().filter(|member| member.has.is_all()).count() as u32;
+        status
     }
 
     /// What keeps the torrent from progress, if anything does.
     pub(crate) fn waiting(&self, now: Timestamp) -> Option<Waiting> {
-        if self.phase != Phase::Running || self.check_only || self.picker.is_complete() {
+        if !self.online {
             return None;
         }
-        if let Some(error) = self.trouble.filter(|_| self.store.in_trouble()) {
-            return Some(Waiting::Disk(error));
-        }
+        let unavailable = match &self.content {
+            None => 0,
+            Some(content) => {
+                if self.phase != Phase::Running || content.picker.is_complete() {
+                    return None;
+                }
+                if let Some(error) = content.trouble.filter(|_| content.store.in_trouble()) {
+                    return Some(Waiting::Disk(error));
+                }
+                content.picker.unavailable()
+            }
+        };
         let open = || self.members.values().filter(|member| member.peer.is_open());
         let useful = || open().filter(|member| member.interesting > 0);
         let owing = || useful().filter(|member| member.peer.owes());
@@ -157,8 +169,7 @@ impl Torrent {
             return Some(Waiting::Choked { peers: count(useful().count()) });
         }
         if open().next().is_some() {
-            let (peers, pieces) = (count(open().count()), self.picker.unavailable());
-            return Some(Waiting::NothingNew { peers, pieces });
+            return Some(Waiting::NothingNew { peers: count(open().count()), pieces: unavailable });
         }
         if !self.members.is_empty() {
             return Some(Waiting::Connecting { peers: count(self.members.len()) });
@@ -177,13 +188,10 @@ impl Torrent {
 
     /// What trackers are told: bytes sent, bytes received, bytes missing.
     pub(crate) fn announce_totals(&self) -> (u64, u64, u64) {
-        let lengths = self.map.lengths();
-        let missing = lengths.pieces().filter(|piece| !self.picker.have().has(*piece));
-        let left = missing.map(|piece| u64::from(lengths.piece_len(piece))).sum();
+        let left = self.content.as_ref().map_or(UNKNOWN_LEFT, Content::missing_bytes);
         (self.totals.up_bytes, self.totals.down_bytes, left)
     }
-
-    fn is_wanted(&self, piece: PieceIndex) -> bool {
-        self.picker.priority(piece) != Priority::Skip
-    }
 }
+
+/// Any number but 0, which would make us a seed. Other clients say the same before they know the length.
+const UNKNOWN_LEFT: u64 = 16 * 1024;

@@ -164,7 +164,8 @@ impl World {
 
     fn add_torrent(&mut self, host: HostId, content: &Arc<Content>, new: NewTorrent, expected: TorrentId) {
         let now = self.now;
-        let wanted = wanted(content, &new.priorities);
+        let priorities = new.content.as_ref().map_or(&[][..], |content| &content.priorities);
+        let wanted = wanted(content, priorities);
         let facts = Facts { info_hash: content.metainfo().swarm_hash(), lengths: content.lengths().clone() };
         let client = self.client_mut(host);
         client.checkers.add_torrent(&Arc::new(facts), expected, wanted.clone());

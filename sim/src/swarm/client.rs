@@ -435,9 +435,9 @@ impl World {
             Notice::TrackerFailed { .. } => stats.announces.1 += 1,
             Notice::Checked { torrent, .. } => {
                 let Client { session, torrents, .. } = self.client_mut(host);
-                if let (Some(shared), Some(torrent)) = (torrents.get_mut(torrent), session.torrent(*torrent))
-                {
-                    shared.found = Some(torrent.picker().have().clone());
+                let content = session.torrent(*torrent).and_then(|torrent| torrent.content());
+                if let (Some(shared), Some(content)) = (torrents.get_mut(torrent), content) {
+                    shared.found = Some(content.picker().have().clone());
                 }
             }
             Notice::Seeding { .. } => {}
@@ -464,8 +464,9 @@ impl World {
         let mut found = Vec::new();
         let (mut books, mut accounts) = (Vec::new(), Vec::new());
         for (id, torrent) in session.torrents() {
-            torrent.picker().check_invariants();
-            torrent.picker().check_availability(torrent.peers().map(|(_, has)| has));
+            let Some(known) = torrent.content() else { continue };
+            known.picker().check_invariants();
+            known.picker().check_availability(torrent.peers().map(|(_, has)| has));
             let peers = torrent.peers().map(|(peer, has)| BookEntry {
                 conn: peer.conn(),
                 has: has.clone(),
@@ -483,10 +484,9 @@ impl World {
                     sent: status.up_bytes,
                     useful: status.down_bytes - status.wasted_bytes,
                 };
-                accounts
-                    .push((counted, Account { useful: shared.useful(torrent.picker()), ..shared.account }));
+                accounts.push((counted, Account { useful: shared.useful(known.picker()), ..shared.account }));
             }
-            let stored = shared.content.lengths().pieces().filter(|piece| torrent.stored().has(*piece));
+            let stored = shared.content.lengths().pieces().filter(|piece| known.stored().has(*piece));
             for piece in stored {
                 let good = shared.confirm(disk, id, piece);
                 found.push(Observation::Verified { torrent: id, piece: piece.get(), good });

@@ -67,7 +67,7 @@ fn seeder_leaves(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let pieces: Vec<_> = world.content(swarm.content).lengths().pieces().collect();
     let spread = world.run_to(Timestamp::ZERO + secs(600), |world| {
         let has =
-            |(host, torrent): &(_, _)| world.session(*host).torrent(*torrent).map(|torrent| torrent.stored());
+            |(host, torrent): &(_, _)| world.session(*host).content(*torrent).map(|content| content.stored());
         let sets: Vec<_> = swarm.leechers.iter().filter_map(has).collect();
         pieces.iter().all(|piece| sets.iter().any(|set| set.has(*piece)))
     });

@@ -4,7 +4,7 @@ use super::super::content::Version;
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::{HOME, Has, Plan, Setup, Swarm, World, secs};
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::NewTorrent;
+use fast_peer_core::session::NewContent;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -30,13 +30,13 @@ fn files(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
     world.set_cuts(5);
     let swarm = Swarm::new(world, plan, 2, HOME);
     let chooser = world.add_client("chooser", &Setup::new(HOME));
-    let mut new = NewTorrent::new(world.content(swarm.content).metainfo().clone());
+    let mut new = NewContent::new(world.content(swarm.content).metainfo().clone());
     // The third and the sixth file, and what lies between them only as far as pieces overlap.
     new.priorities = vec![Priority::Skip; 7];
     new.priorities[1] = Priority::Normal;
     new.priorities[3] = Priority::High;
     new.priorities[6] = Priority::Low;
-    let torrent = world.share_as(chooser, swarm.content, Has::Nothing, new);
+    let torrent = world.share_as(chooser, swarm.content, Has::Nothing, new.into());
     let mut leechers = swarm.leechers;
     leechers.push((chooser, torrent));
     complete(world, &leechers, secs(120))?;
