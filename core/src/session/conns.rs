@@ -1,10 +1,10 @@
 //! Connections: who may come, who may read, who may write.
 
 use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
+use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
 use crate::machine::{Deadline, Timestamp};
 use crate::store::payload::Payload;
-use crate::torrent::address::is_local;
 use crate::wire::{Decoder, HANDSHAKE_LEN};
 use alloc::vec::Vec;
 use bytes::BytesMut;

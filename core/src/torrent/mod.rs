@@ -36,7 +36,6 @@ use known_peers::{KnownPeers, Source};
 use members::Member;
 use rate::RateLimiter;
 
-pub mod address;
 pub mod bans;
 pub mod choker;
 pub mod known_peers;
