@@ -38,6 +38,7 @@ use rate::RateLimiter;
 
 pub mod bans;
 pub mod choker;
+pub mod discovery;
 pub mod known_peers;
 pub mod rate;
 pub mod smart_ban;
