@@ -12,6 +12,7 @@
 mod answering;
 pub mod bloom;
 pub mod contact;
+mod dual;
 mod event;
 pub mod item;
 pub mod item_store;
@@ -21,6 +22,7 @@ pub mod message;
 pub mod node_id;
 pub mod peer_store;
 pub mod queries;
+pub mod saved;
 mod search;
 mod shares;
 pub mod table;
@@ -28,6 +30,7 @@ pub mod token;
 mod upkeep;
 pub mod votes;
 
+pub use dual::Dht;
 pub use event::{Action, Announced, Event, Saved, Summary, Task};
 
 use crate::address::canonical;

@@ -11,6 +11,7 @@ mod content;
 mod data;
 mod members;
 mod new;
+mod sources;
 pub mod status;
 
 pub use content::Content;
@@ -30,8 +31,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use discovery::Discovery;
 use known_peers::{KnownPeers, Source};
 use members::Member;
 use rate::RateLimiter;
@@ -53,6 +55,8 @@ pub(crate) struct Common {
     pub(crate) peers_per_piece: usize,
     pub(crate) upload_slots: usize,
     pub(crate) store_budget: u64,
+    /// Whether there is a DHT.
+    pub(crate) dht: bool,
 }
 
 /// The machine of one torrent.
@@ -71,6 +75,9 @@ pub struct Torrent {
     content: Option<Content>,
     known: KnownPeers,
     announcer: Announcer,
+    discovery: Discovery,
+    /// What the discovery was told last.
+    told: Option<sources::Told>,
     members: BTreeMap<ConnId, Member>,
     /// When each member is due at the latest; an entry may be early, never late.
     due: BTreeSet<(Timestamp, ConnId)>,
@@ -89,6 +96,7 @@ pub struct Torrent {
 #[derive(Debug, Default)]
 struct Pending {
     announcer: Outbox<AnnouncerAction>,
+    discovery: Outbox<discovery::Action>,
     peer: Outbox<peer::Action>,
     peers: Outbox<(ConnId, peer::Action)>,
     store: Outbox<store::Action>,
@@ -123,8 +131,10 @@ pub(crate) enum Phase {
 /// What a torrent asks of its session.
 #[derive(Debug)]
 pub(crate) enum Action {
+    Discovery(discovery::Action),
     Disconnect { conn: ConnId, reason: Reason },
     Disk { job: u32, op: DiskOp },
+    Node(SocketAddr),
     Notice(Notice),
     Stopped,
     Tracker(AnnouncerAction),
@@ -154,6 +164,12 @@ impl Torrent {
                 private,
                 rng.fork("announcer"),
             ),
+            discovery: if private || !common.dht {
+                Discovery::forbidden(rng.fork("discovery"))
+            } else {
+                Discovery::new(rng.fork("discovery"))
+            },
+            told: None,
             members: BTreeMap::new(),
             due: BTreeSet::new(),
             downloading: 0,
@@ -210,6 +226,9 @@ impl Torrent {
             return;
         }
         self.content = Some(Content::new(content, &self.common, &self.rng));
+        if self.is_private() {
+            self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
+        }
         self.introduce_members(now);
         self.check_files(now);
         self.settle(now, out);
@@ -228,8 +247,14 @@ impl Torrent {
         }
     }
 
-    pub(crate) fn set_listen_port(&mut self, port: u16) {
+    /// Before the start.
+    pub(crate) fn init_listen_port(&mut self, port: u16) {
         self.listen_port = port;
+    }
+
+    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
+        self.listen_port = port;
+        self.settle(now, out);
     }
 
     /// The torrent's own limits on what is read and written.
@@ -253,8 +278,19 @@ impl Torrent {
         peers: impl IntoIterator<Item = SocketAddr>,
         source: Source,
     ) {
+        self.add_peers_from(now, peers, source, None);
+    }
+
+    /// The same, where `teller` is the address of who told us.
+    pub(crate) fn add_peers_from(
+        &mut self,
+        now: Timestamp,
+        peers: impl IntoIterator<Item = SocketAddr>,
+        source: Source,
+        teller: Option<IpAddr>,
+    ) {
         for peer in peers {
-            if let Err(refusal) = self.known.learn(now, peer, source, None) {
+            if let Err(refusal) = self.known.learn(now, peer, source, teller) {
                 tracing::debug!(%peer, %refusal, "address not taken in");
             }
         }
@@ -271,6 +307,7 @@ impl Torrent {
             self.disconnect(now, conn, Reason::Stopping, out);
         }
         self.announcer.handle_event(now, AnnouncerEvent::Stop, &mut self.pending.announcer);
+        self.discovery.handle_event(now, discovery::Event::Stop, &mut self.pending.discovery);
         if let Some(content) = &mut self.content {
             content.store.handle_event(now, store::Event::Flush, &mut self.pending.store);
         }
@@ -311,6 +348,7 @@ impl Torrent {
             content.store.handle_timeout(now, &mut self.pending.store);
         }
         self.announcer.handle_timeout(now, &mut self.pending.announcer);
+        self.discovery.handle_timeout(now, &mut self.pending.discovery);
         self.rechoke_if_due(now);
         self.tell_haves_if_due(now, out);
         self.settle(now, out);
@@ -320,6 +358,7 @@ impl Torrent {
         let mut next = self.due.first().map(|(at, _)| Deadline { at: *at, why: "peer" });
         if self.online {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
+            next = Deadline::earlier(next, self.discovery.poll_timeout());
         }
         if let Some(content) = &self.content {
             next = Deadline::earlier(next, content.store.poll_timeout());
@@ -349,19 +388,22 @@ impl Torrent {
                 self.on_store_action(now, action, out);
             } else if let Some(action) = self.pending.announcer.pop_front() {
                 out.push_back(Action::Tracker(action));
+            } else if let Some(action) = self.pending.discovery.pop_front() {
+                out.push_back(Action::Discovery(action));
             } else if core::mem::take(&mut self.pending.work) {
                 self.pending.touched.append(&mut self.idle);
             } else if let Some(conn) = self.pending.touched.pop_first() {
                 self.after_touch(now, conn, out);
-            } else {
+            } else if !self.tell_discovery(now) {
                 break;
             }
         }
     }
 }
 
-fn handshake(common: &Common, info_hash: InfoHash) -> Handshake {
+fn handshake(common: &Common, info_hash: InfoHash, dht: bool) -> Handshake {
     let reserved = Reserved::NONE.with_extended().with_fast();
+    let reserved = if dht { reserved.with_dht() } else { reserved };
     Handshake { reserved, info_hash, peer_id: common.peer_id }
 }
 

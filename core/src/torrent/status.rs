@@ -56,6 +56,11 @@ pub enum Waiting {
         /// How many.
         peers: u32,
     },
+    /// The DHT is being asked.
+    Dht {
+        /// How many nodes were.
+        nodes: u32,
+    },
     /// Files can't be written.
     Disk(DiskError),
     /// No address is left to try before some time has passed.
@@ -84,6 +89,7 @@ impl fmt::Display for Waiting {
         match self {
             Self::Choked { peers } => write!(f, "all {peers} useful peers choke us"),
             Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
+            Self::Dht { nodes } => write!(f, "asking {nodes} nodes of the DHT"),
             Self::Disk(error) => write!(f, "{error}; trying again"),
             Self::NoPeers { next_announce: Some(time) } => {
                 write!(f, "no peers; the tracker is asked again in {} s", time.as_secs())
@@ -176,6 +182,10 @@ impl Torrent {
         }
         if self.announcer.trackers().any(|tracker| tracker.announcing) {
             return Some(Waiting::Tracker);
+        }
+        if self.discovery.is_asking() {
+            // The session knows how many they are.
+            return Some(Waiting::Dht { nodes: 0 });
         }
         let next = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
         Some(Waiting::NoPeers { next_announce: next.map(|at| at.since(now)) })

@@ -196,7 +196,8 @@ pub(super) fn read_addr_or_ip(bytes: &[u8]) -> Option<SocketAddr> {
     read_addr(bytes).or_else(|| Some(SocketAddr::new(read_ip(bytes)?, 0)))
 }
 
-fn push_addr(addr: SocketAddr, out: &mut Vec<u8>) {
+/// Appends six bytes, or eighteen.
+pub(in crate::dht) fn push_addr(addr: SocketAddr, out: &mut Vec<u8>) {
     match addr.ip().to_canonical() {
         IpAddr::V4(v4) => out.extend(v4.octets()),
         IpAddr::V6(v6) => out.extend(v6.octets()),
@@ -204,7 +205,8 @@ fn push_addr(addr: SocketAddr, out: &mut Vec<u8>) {
     out.extend(addr.port().to_be_bytes());
 }
 
-fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {
+/// Address and port; an IPv4 address that is written as IPv6 is one of IPv4.
+pub(in crate::dht) fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk()?;
     Some(SocketAddr::new(read_ip(ip)?, u16::from_be_bytes(*port)))
 }
