@@ -18,7 +18,8 @@ use crate::disk::{Disk, StorageSpec};
 use crate::http;
 use crate::net::Net;
 use datagrams::Datagrams;
-use fast_peer_core::id::TorrentId;
+use fast_peer_core::dht::Task;
+use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::session::{Event, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
 use listen::Sockets;
@@ -110,6 +111,11 @@ impl<N: Net, D: Disk> Handle<N, D> {
     /// Adds a torrent whose files lie where `storage` says.
     pub fn add_torrent(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
         self.hub.turn(|turn| turn.add_torrent(torrent, storage))
+    }
+
+    /// Looks for something in the DHT. What is found comes as [`Notice::Lookup`]. Nothing without a DHT.
+    pub fn start_lookup(&self, task: Task) -> Option<LookupId> {
+        self.hub.turn(|turn| turn.input(|session, now| session.start_lookup(now, task)))
     }
 
     /// Tells the session of something that the user did.

@@ -11,7 +11,7 @@ use super::world::{HostId, Role, What, World};
 use core::fmt;
 use core::net::SocketAddr;
 use fast_peer_core::bitfield::Bitfield;
-use fast_peer_core::id::{ConnId, JobId, TorrentId};
+use fast_peer_core::id::{ConnId, InfoHash, JobId, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
@@ -82,6 +82,8 @@ pub struct Stats {
     pub stopped: Option<Timestamp>,
     /// Announces that were answered, and that failed.
     pub announces: (u32, u32),
+    /// Lookups of its torrents in the DHT that are over.
+    pub lookups: u32,
 }
 
 impl Client {
@@ -440,7 +442,8 @@ impl World {
                     shared.found = Some(content.picker().have().clone());
                 }
             }
-            Notice::Seeding { .. } => {}
+            Notice::DhtAsked { .. } => stats.lookups += 1,
+            Notice::Lookup { .. } | Notice::Peers { .. } | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
     }
@@ -503,6 +506,21 @@ impl World {
         }
     }
 
+    /// Looks into a datagram that is not for a tracker.
+    fn see_datagram(&mut self, host: HostId, to: SocketAddr, data: &[u8]) {
+        let target = self.host_at(to.ip()).map(|target| &self.host(target).role);
+        if matches!(target, Some(Role::Tracker(_))) {
+            return;
+        }
+        let is_in = |hash: InfoHash| data.windows(hash.0.len()).any(|part| part == hash.0);
+        let private = self.client(host).torrents.iter().find(|(_, shared)| {
+            let metainfo = shared.content.metainfo();
+            metainfo.is_private() && is_in(metainfo.swarm_hash())
+        });
+        let private = private.map(|(torrent, _)| *torrent);
+        self.observe(host, &Observation::Datagram { to, private });
+    }
+
     fn pull_datagram(&mut self, host: HostId) -> bool {
         let now = self.now;
         let mut buffer = core::mem::take(&mut self.datagram);
@@ -512,6 +530,7 @@ impl World {
         client.want_send = to.is_some();
         if let Some(to) = to {
             self.line(host, Way::Out, Topic::Lookup, format_args!("datagram to={to} len={}", buffer.len()));
+            self.see_datagram(host, to, &buffer);
             self.send_datagram(host, to, buffer.split().freeze());
         }
         self.datagram = buffer;
@@ -656,8 +675,11 @@ fn raw(block: Block) -> RawBlock {
 fn topic_of(event: &Event) -> Topic {
     match event {
         Event::AddPeers { .. }
+        | Event::CancelLookup { .. }
+        | Event::LearnNodes { .. }
         | Event::Listening { .. }
         | Event::RemoveTorrent { .. }
+        | Event::RestoreNodes { .. }
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,

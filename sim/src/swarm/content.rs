@@ -40,6 +40,8 @@ pub struct Plan {
     pub real: bool,
     /// Its trackers, in tiers.
     pub trackers: Vec<Vec<String>>,
+    /// Whether only trackers may tell of its peers (BEP 27).
+    pub private: bool,
 }
 
 impl Plan {
@@ -52,6 +54,7 @@ impl Plan {
             files: vec![(Some("file"), len)],
             real: true,
             trackers: vec![],
+            private: false,
         }
     }
 
@@ -287,6 +290,9 @@ fn write_info(
 ) -> Result<(), Error> {
     info.emit_pair(b"name", plan.name)?;
     info.emit_pair(b"piece length", plan.piece_len)?;
+    if plan.private {
+        info.emit_pair(b"private", 1)?;
+    }
     if let Some(pieces) = v1 {
         info.emit_pair_with(b"pieces", |to| to.emit_bytes(pieces))?;
         info.emit_pair_with(b"files", |to| write_files(plan, lens, to))?;

@@ -8,6 +8,7 @@ mod accounts;
 mod connections;
 mod contract;
 mod conversation;
+mod privacy;
 mod rates;
 mod storage;
 
@@ -58,6 +59,8 @@ pub(crate) enum Observation<'a> {
     Connected { conn: ConnId },
     /// A connection is to be opened.
     Dialled { conn: ConnId, remote: SocketAddr, honest: bool },
+    /// A datagram leaves that is not for a tracker; `private` is a private torrent whose hash is in it.
+    Datagram { to: SocketAddr, private: Option<TorrentId> },
     /// The client closes a connection.
     Dropped { conn: ConnId, reason: Reason },
     /// A connection is gone, whoever closed it.
@@ -203,6 +206,7 @@ impl Checkers {
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
             .and_then(|()| accounts::observe(observation))
+            .and_then(|()| privacy::observe(observation))
             .map_err(|Breach { rule, what }| Box::new(Violation { rule, at, who: who.to_owned(), what }))
     }
 }
