@@ -15,7 +15,7 @@ use core::time::Duration;
 ///
 /// How long it is, each peer says for itself, and only the hash of the whole shows who is right. So there is a
 /// [`Draft`] for each length that peers claim, and different pieces of it come from different peers. A claim costs
-/// nothing; when all that came is more than one draft may have, the one that is farthest from its end gives way. When one that several peers had a part in turns out wrong, nobody knows yet which of them lied: from then on
+/// nothing; when all that came is more than one draft may have, the one that lacks most gives way. When one that several peers had a part in turns out wrong, nobody knows yet which of them lied: from then on
 /// each draft comes from one peer alone, and who fails alone is a liar. When the right one is there, the digests of the
 /// wrong ones show who else was.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(super) struct Fetch {
     /// Whether each draft must come from one peer.
     alone: bool,
     evidence: Vec<Evidence>,
-    /// Whether there is a draft to begin when another ends.
-    waiting: bool,
+    /// How often the draft was begun before that waits for another to end.
+    waiting: Option<u32>,
     /// When a peer that has nothing to do may be asked for what others owe.
     ask_again_at: Option<Timestamp>,
 }
@@ -42,13 +42,15 @@ struct Source {
     len: u32,
     /// What it owes, oldest first, and when it was asked.
     asked: VecDeque<(u32, Timestamp)>,
-    /// What it owed for too long, but may still send: late, not hostile.
-    late: BTreeSet<u32>,
+    /// What it owed when it was given up, and may still send as often: late, not hostile.
+    late: BTreeMap<u32, u32>,
     heard_at: Timestamp,
     /// Until then it is not asked.
     paused_until: Option<Timestamp>,
     /// How often a draft with it took too long, or too much memory.
     tries: u32,
+    /// How often it was given up while it owed something.
+    slow: u32,
     /// Whether it had a part in a draft that was wrong.
     suspect: bool,
     /// Pieces that came without being asked for.
@@ -91,7 +93,7 @@ impl Fetch {
             next_job: 0,
             alone: false,
             evidence: Vec::new(),
-            waiting: false,
+            waiting: None,
             ask_again_at: None,
         }
     }
@@ -123,7 +125,8 @@ impl Fetch {
         let before = self.remove(peer);
         let mut source = Source::new(now, len);
         if let Some(before) = before {
-            (source.tries, source.suspect, source.unasked) = (before.tries, before.suspect, before.unasked);
+            source.unasked = before.unasked;
+            (source.tries, source.slow, source.suspect) = (before.tries, before.slow, before.suspect);
         }
         self.sources.insert(peer, source);
         self.advance(now, out);
@@ -146,7 +149,7 @@ impl Fetch {
     ) {
         let Some(source) = self.sources.get_mut(&peer) else { return };
         let owed = source.end_ask(piece);
-        if !owed && !source.late.remove(&piece) {
+        if !owed && !source.end_late(piece) {
             source.unasked += 1;
             if source.unasked > MAX_UNASKED {
                 out.push_back(Action::Accuse { peer, offence: Offence::MetadataNotRequested });
@@ -154,7 +157,7 @@ impl Fetch {
             return;
         }
         source.heard_at = now;
-        self.make_room(data.len());
+        self.make_room(now, data.len());
         let Some(at) = self.draft_of(peer) else { return self.advance(now, out) };
         let draft = &mut self.drafts[at];
         let fits = draft.put(piece, peer, data);
@@ -242,7 +245,10 @@ impl Fetch {
         let sources = || self.sources.values();
         let silent = sources().filter_map(Source::silent_at).min();
         let paused = sources().filter_map(|source| source.paused_until).min();
-        let late = self.drafts.iter().map(|draft| self.patience_ends(draft)).min().filter(|_| self.waiting);
+        let late = self.waiting.and_then(|tries| {
+            let drafts = self.drafts.iter().filter(|draft| self.tries(draft) >= tries);
+            drafts.map(|draft| self.patience_ends(draft)).min()
+        });
         let due = |at: Option<Timestamp>, why| at.map(|at| Deadline { at, why });
         let mut next = due(silent, "metadata timeout");
         next = Deadline::earlier(next, due(paused, "metadata pause"));
@@ -253,7 +259,11 @@ impl Fetch {
     /// Begins drafts and asks for pieces, as far as there is something to begin and somebody to ask.
     fn advance(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         self.begin_drafts(now);
-        for peer in self.sources.keys().copied().collect::<Vec<_>>() {
+        let mut peers: Vec<(u32, ConnId)> =
+            self.sources.iter().map(|(peer, source)| (source.slow, *peer)).collect();
+        // Those first that have always answered.
+        peers.sort_unstable();
+        for (_, peer) in peers {
             self.ask(now, peer, out);
         }
         let idle = |draft: &&Draft| {
@@ -265,11 +275,12 @@ impl Fetch {
     }
 
     fn begin_drafts(&mut self, now: Timestamp) {
-        self.waiting = false;
+        self.waiting = None;
         while let Some(candidate) = self.best_candidate() {
             if self.drafts.len() >= MAX_DRAFTS {
-                let Some(at) = self.drafts.iter().position(|draft| self.may_end(now, draft)) else {
-                    self.waiting = true;
+                let may_end = |draft: &Draft| self.may_end(now, draft, candidate.tries);
+                let Some(at) = self.drafts.iter().position(may_end) else {
+                    self.waiting = Some(candidate.tries);
                     return;
                 };
                 let late = self.patience_ends(&self.drafts[at]) <= now;
@@ -298,37 +309,52 @@ impl Fetch {
         candidates.min()
     }
 
-    /// Lets drafts go until there is memory for another piece (limit L4).
-    fn make_room(&mut self, len: usize) {
+    /// Lets drafts go until there is memory for another piece (limit L4). Who sent so much is left alone for a while, lest
+    /// each of its pieces lead to more requests than one.
+    fn make_room(&mut self, now: Timestamp, len: usize) {
         while self.held() as usize + len > MAX_METADATA_LEN as usize {
-            let done =
-                |draft: &Draft| u64::from(draft.held()) * u64::from(MAX_METADATA_LEN) / u64::from(draft.len);
-            let Some(at) = (0..self.drafts.len()).min_by_key(|at| done(&self.drafts[*at])) else { return };
-            self.give_up(at, true);
+            let drafts = self.drafts.iter().enumerate().filter(|(_, draft)| draft.held() > 0);
+            let most = drafts.max_by_key(|(_, draft)| draft.len - draft.held());
+            let Some(at) = most.map(|(at, _)| at) else { return };
+            let until = now + PAUSE;
+            let draft = self.give_up(at, true);
+            let sources = self.sources.iter_mut().filter(|(peer, source)| draft.takes(**peer, source));
+            sources.for_each(|(_, source)| source.paused_until = Some(until));
         }
     }
 
-    /// Whether a draft may give way to another: nobody can be asked for it, or it takes too long.
-    fn may_end(&self, now: Timestamp, draft: &Draft) -> bool {
-        let mut sources = self.sources.iter().filter(|(peer, source)| draft.takes(**peer, source));
-        self.patience_ends(draft) <= now || !sources.any(|(_, source)| source.is_active())
+    /// Whether a draft may give way to one that was begun `tries` times before: nobody can be asked for it, or it takes
+    /// too long and had its turn as often.
+    fn may_end(&self, now: Timestamp, draft: &Draft, tries: u32) -> bool {
+        let late = self.patience_ends(draft) <= now && self.tries(draft) >= tries;
+        late || !self.sources_of(draft).any(Source::is_active)
     }
 
     fn patience_ends(&self, draft: &Draft) -> Timestamp {
-        let sources = self.sources.iter().filter(|(peer, source)| draft.takes(**peer, source));
-        let tries = sources.map(|(_, source)| source.tries).min().unwrap_or(0);
-        draft.since + PATIENCE * (1 << tries.min(MAX_DOUBLINGS))
+        draft.since + PATIENCE * (1 << self.tries(draft).min(MAX_DOUBLINGS))
     }
 
-    /// Forgets a draft; whether because it took too much.
-    fn give_up(&mut self, at: usize, too_much: bool) {
+    /// How often a draft was begun before.
+    fn tries(&self, draft: &Draft) -> u32 {
+        self.sources_of(draft).map(|source| source.tries).min().unwrap_or(0)
+    }
+
+    fn sources_of<'a>(&'a self, draft: &'a Draft) -> impl Iterator<Item = &'a Source> {
+        let takes = |(peer, source): &(&ConnId, &Source)| draft.takes(**peer, source);
+        self.sources.iter().filter(takes).map(|(_, source)| source)
+    }
+
+    /// Ends a draft; whether because it took too much.
+    fn give_up(&mut self, at: usize, too_much: bool) -> Draft {
         let draft = self.drafts.remove(at);
         for (peer, source) in &mut self.sources {
             if draft.takes(*peer, source) {
                 source.tries += u32::from(too_much);
+                source.slow += u32::from(!source.asked.is_empty());
                 source.give_up();
             }
         }
+        draft
     }
 
     /// Asks a peer for as many pieces as it may owe.
@@ -346,7 +372,6 @@ impl Fetch {
                 source.heard_at = now;
             }
             source.asked.push_back((piece, now));
-            source.late.remove(&piece);
             out.push_back(Action::Ask { peer, piece });
         }
     }
@@ -375,6 +400,7 @@ impl Fetch {
         let draft = self.draft_of(peer);
         let Some(source) = self.sources.get_mut(&peer) else { return };
         source.paused_until = Some(now + PAUSE);
+        source.slow += u32::from(!source.asked.is_empty());
         let owed = source.give_up();
         if let Some(at) = draft {
             owed.into_iter().for_each(|piece| self.drafts[at].release(piece));
@@ -396,10 +422,11 @@ impl Source {
         Self {
             len,
             asked: VecDeque::new(),
-            late: BTreeSet::new(),
+            late: BTreeMap::new(),
             heard_at: now,
             paused_until: None,
             tries: 0,
+            slow: 0,
             suspect: false,
             unasked: 0,
         }
@@ -422,8 +449,20 @@ impl Source {
     /// Waits no longer for what it owes; returns that.
     fn give_up(&mut self) -> Vec<u32> {
         let owed: Vec<u32> = self.asked.drain(..).map(|(piece, _)| piece).collect();
-        self.late.extend(&owed);
+        for piece in &owed {
+            *self.late.entry(*piece).or_default() += 1;
+        }
         owed
+    }
+
+    /// It sent something late; whether it ever was asked.
+    fn end_late(&mut self, piece: u32) -> bool {
+        let Some(times) = self.late.get_mut(&piece) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            self.late.remove(&piece);
+        }
+        true
     }
 
     /// When it has been silent for too long.
@@ -446,7 +485,7 @@ const MAX_DRAFTS: usize = 8;
 /// Requests to one peer at a time: as many as the most careful of the usual clients takes.
 const MAX_ASKED: usize = 64;
 
-/// How long a peer that refused, or owed something and said nothing, is not asked again (BEP 9 leaves it open).
+/// How long a peer that refused, kept silent, or sent too much is not asked again (BEP 9 leaves it open).
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a peer may owe something and say nothing.
