@@ -19,6 +19,7 @@ pub mod magnet;
 pub mod metadata;
 pub mod metainfo;
 pub mod peer;
+pub mod pex;
 pub mod pieces;
 pub mod rng;
 pub mod session;

@@ -11,6 +11,7 @@ mod handshake;
 mod message;
 mod metadata;
 mod offence;
+mod pex;
 
 pub use allowed_fast::allowed_fast;
 pub use client::client_name;
@@ -25,3 +26,4 @@ pub use message::{
 };
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage, metadata_piece_count, metadata_piece_len};
 pub use offence::Offence;
+pub use pex::{MAX_PEX_LEN, MAX_PEX_PEERS, PexFlags, PexMessage};

@@ -15,6 +15,9 @@ pub enum Offence {
     /// A message about the info dictionary can't be read, or its data have a length that no piece has (BEP 9).
     #[error("a metadata message is malformed")]
     BadMetadata,
+    /// A message about other peers can't be read, or is longer than it may be (BEP 11).
+    #[error("a peer exchange message is malformed")]
+    BadPex,
     /// A block came that was never requested (BEP 6).
     #[error("a block came that was never requested")]
     BlockNotRequested,
@@ -54,6 +57,9 @@ pub enum Offence {
     /// The handshake names our own peer id: we connected to ourselves.
     #[error("the peer is this client itself")]
     OwnPeerId,
+    /// Messages about other peers came far more often than once a minute (BEP 11).
+    #[error("too many peer exchange messages came")]
+    PexFlood,
     /// Too many rejects named blocks that were never requested (BEP 6).
     #[error("too many rejects came for blocks that were never requested")]
     RejectNotRequested,
