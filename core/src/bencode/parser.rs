@@ -25,96 +25,76 @@ impl Sink for () {
 
 /// Reads the value that `input` starts with; returns the offset just behind it.
 pub(super) fn parse(input: &[u8], limits: Limits, sink: &mut impl Sink) -> Result<usize, Error> {
-    let depth = limits.depth.min(MAX_DEPTH);
-    let mut tokens = 0_u32;
+    let max_depth = limits.depth.min(MAX_DEPTH);
+    let (mut tokens, mut depth) = (0_u32, 0_u32);
+    let mut awaits = Awaits::Value;
+    // Of the lists and dictionaries around the innermost one, which are dictionaries: a bit each.
+    let mut around = 0_u128;
     let mut lexer = Lexer { input, at: 0 };
-    let mut open = Open::default();
     // One token a turn, until nothing is open any more.
     loop {
-        let (byte, awaits) = (lexer.peek()?, open.awaits());
-        match (byte, awaits) {
-            (b'e', Some(Awaits::Item | Awaits::Key)) | (b'0'..=b'9', _) => {}
-            (b'e', Some(Awaits::KeysValue)) => return Err(lexer.error(ErrorKind::MissingValue)),
-            (_, Some(Awaits::Key)) => return Err(lexer.error(ErrorKind::KeyNotString)),
-            (b'l' | b'd', _) if open.depth >= depth => {
-                return Err(lexer.error(ErrorKind::TooDeep(depth)));
-            }
-            (b'd' | b'i' | b'l', _) => {}
-            (byte, _) => return Err(lexer.error(ErrorKind::UnexpectedByte(byte))),
-        }
+        let byte = lexer.peek()?;
         if tokens >= limits.tokens {
             return Err(lexer.error(ErrorKind::TooManyTokens(limits.tokens)));
         }
-        tokens += 1;
-        sink.token(lexer.at);
-        match byte {
-            b'd' | b'l' => {
+        let start = lexer.at;
+        match (byte, awaits) {
+            (b'0'..=b'9', _) => {
+                lexer.string()?;
+                sink.token(start);
+            }
+            (b'e', Awaits::Item | Awaits::Key) => {
                 lexer.at += 1;
-                open.push(byte == b'd');
+                sink.token(start);
+                sink.closed();
+                depth -= 1;
+                awaits = match depth {
+                    0 => Awaits::Value,
+                    _ if around & 1 == 1 => Awaits::KeysValue,
+                    _ => Awaits::Item,
+                };
+                around >>= 1;
+            }
+            (b'e', Awaits::KeysValue) => return Err(lexer.error(ErrorKind::MissingValue)),
+            (_, Awaits::Key) => return Err(lexer.error(ErrorKind::KeyNotString)),
+            (b'i', _) => {
+                lexer.integer()?;
+                sink.token(start);
+            }
+            (b'd' | b'l', _) if depth >= max_depth => return Err(lexer.error(ErrorKind::TooDeep(max_depth))),
+            (b'd' | b'l', _) => {
+                lexer.at += 1;
+                sink.token(start);
                 sink.opened();
+                tokens += 1;
+                depth += 1;
+                around = around << 1 | u128::from(awaits == Awaits::KeysValue);
+                awaits = if byte == b'd' { Awaits::Key } else { Awaits::Item };
                 continue;
             }
-            b'e' => {
-                lexer.at += 1;
-                open.pop();
-                sink.closed();
-            }
-            b'i' => {
-                lexer.integer()?;
-            }
-            _ => {
-                lexer.string()?;
-            }
+            (byte, _) => return Err(lexer.error(ErrorKind::UnexpectedByte(byte))),
         }
-        if open.depth == 0 {
-            return Ok(lexer.at);
-        }
-        open.advance();
+        tokens += 1;
+        awaits = match awaits {
+            Awaits::Item => Awaits::Item,
+            Awaits::Key => Awaits::KeysValue,
+            Awaits::KeysValue => Awaits::Key,
+            Awaits::Value => return Ok(lexer.at),
+        };
     }
 }
 
-/// The lists and dictionaries whose end is still to come: a bit each, that of the innermost is the lowest.
-#[derive(Default)]
-struct Open {
-    depth: u32,
-    dicts: u128,
-    /// Dictionaries whose last key still lacks its value.
-    keys: u128,
-}
-
+/// What may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Awaits {
+    /// An item of a list, or its end.
     Item,
+    /// A key of a dictionary, or its end.
     Key,
+    /// The value of a key.
     KeysValue,
-}
-
-impl Open {
-    fn awaits(&self) -> Option<Awaits> {
-        let innermost = match (self.dicts & 1, self.keys & 1) {
-            (0, _) => Awaits::Item,
-            (_, 0) => Awaits::Key,
-            _ => Awaits::KeysValue,
-        };
-        (self.depth > 0).then_some(innermost)
-    }
-
-    fn push(&mut self, dict: bool) {
-        self.depth += 1;
-        self.dicts = self.dicts << 1 | u128::from(dict);
-        self.keys <<= 1;
-    }
-
-    fn pop(&mut self) {
-        self.depth -= 1;
-        self.dicts >>= 1;
-        self.keys >>= 1;
-    }
-
-    /// Notes that the innermost got a key or value.
-    fn advance(&mut self) {
-        self.keys ^= self.dicts & 1;
-    }
+    /// The value that was to be read.
+    Value,
 }
 
 /// Reads integers and strings.
@@ -154,21 +134,39 @@ impl<'a> Lexer<'a> {
 
     pub(super) fn string(&mut self) -> Result<&'a [u8], Error> {
         let start = self.at;
+        let len = self.string_len()?;
+        let Some(string) = self.input[self.at..].get(..len) else {
+            return Err(Error { offset: start, kind: ErrorKind::StringPastEnd });
+        };
+        self.at += len;
+        Ok(string)
+    }
+
+    fn string_len(&mut self) -> Result<usize, Error> {
+        // Nearly all strings have one or two digits.
+        let digit = |byte: u8| usize::from(byte - b'0');
+        match self.input[self.at..] {
+            [a @ b'0'..=b'9', b':', ..] => {
+                self.at += 2;
+                return Ok(digit(a));
+            }
+            [a @ b'0'..=b'9', b @ b'0'..=b'9', b':', ..] => {
+                self.at += 3;
+                return Ok(10 * digit(a) + digit(b));
+            }
+            _ => {}
+        }
         let mut len = 0_usize;
-        while let digit @ b'0'..=b'9' = self.peek()? {
+        while let byte @ b'0'..=b'9' = self.peek()? {
             // Beyond any input already, so saturation changes no answer.
-            len = len.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
+            len = len.saturating_mul(10).saturating_add(digit(byte));
             self.at += 1;
         }
         if self.peek()? != b':' {
             return Err(self.error(ErrorKind::StringSyntax));
         }
         self.at += 1;
-        let Some(string) = self.input[self.at..].get(..len) else {
-            return Err(Error { offset: start, kind: ErrorKind::StringPastEnd });
-        };
-        self.at += len;
-        Ok(string)
+        Ok(len)
     }
 
     pub(super) fn peek(&self) -> Result<u8, Error> {
@@ -180,5 +178,5 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// How many lists and dictionaries [`Open`] has bits for.
+/// How many lists and dictionaries the parser can tell apart.
 pub(super) const MAX_DEPTH: u32 = u128::BITS;

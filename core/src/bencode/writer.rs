@@ -32,9 +32,14 @@ impl Writer {
 
     /// A byte string, or a key.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.digits(bytes.len() as u64);
+        self.bytes_head(bytes.len());
+        self.raw(bytes);
+    }
+
+    /// The head of a byte string, whose `len` bytes follow by [`raw`](Self::raw).
+    pub fn bytes_head(&mut self, len: usize) {
+        self.digits(len as u64);
         self.out.push(b':');
-        self.out.extend_from_slice(bytes);
     }
 
     /// An integer.
@@ -47,7 +52,7 @@ impl Writer {
         self.out.push(b'e');
     }
 
-    /// A value that is bencode already.
+    /// Bytes as they are: a value that is bencode already, or part of a byte string.
     pub fn raw(&mut self, value: &[u8]) {
         self.out.extend_from_slice(value);
     }

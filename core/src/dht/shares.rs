@@ -42,20 +42,27 @@ impl Shares {
         }
     }
 
-    /// Which owners may have to give way: when `newcomer` wants one more, or when there is too much anyway.
-    pub(super) fn yielding(&self, newcomer: Option<Owner>) -> Yielding {
+    /// Which of `things`, all with owner and rank, has to give way: to one more of `newcomer`, or because there is too much
+    /// anyway. Of those whose owners may have to, the one with the lowest rank.
+    pub(super) fn who_yields<T, R: Ord>(
+        &self,
+        newcomer: Option<Owner>,
+        things: impl Iterator<Item = (T, Owner, R)>,
+    ) -> Option<T> {
         let most = self.0.values().copied().max().unwrap_or_default();
-        match newcomer {
-            Some(newcomer) if most > 0 && self.of(newcomer) == most => Yielding::Only(newcomer),
-            _ => Yielding::With(most),
+        let newcomer = newcomer.filter(|newcomer| most > 0 && self.of(*newcomer) == most);
+        let must_yield = |owner| match newcomer {
+            Some(newcomer) => owner == newcomer,
+            // Where nobody has more than one, all have most.
+            None => most == 1 || self.of(owner) == most,
+        };
+        let mut lowest: Option<(T, R)> = None;
+        for (thing, owner, rank) in things {
+            if lowest.as_ref().is_none_or(|(_, lowest)| rank < *lowest) && must_yield(owner) {
+                lowest = Some((thing, rank));
+            }
         }
-    }
-
-    pub(super) fn must_yield(&self, owner: Owner, yielding: Yielding) -> bool {
-        match yielding {
-            Yielding::Only(only) => owner == only,
-            Yielding::With(most) => self.of(owner) == most,
-        }
+        lowest.map(|(thing, _)| thing)
     }
 
     /// Charges a thing of `owner` to `other`, who vouches for it too, if that one has less. Else what many vouch for
@@ -82,15 +89,6 @@ impl FromIterator<Owner> for Shares {
     }
 }
 
-/// Those who may have to give way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Yielding {
-    /// This one.
-    Only(Owner),
-    /// All who have this many things.
-    With(usize),
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Owner, Shares};
@@ -109,21 +107,25 @@ mod tests {
     #[test]
     fn who_has_most_gives_way() {
         let (much, little, nothing) = (owner("8.8.8.8:1"), owner("9.9.9.9:1"), owner("7.7.7.7:1"));
-        let mut shares: Shares = [much, much, much, little].into_iter().collect();
-        for (newcomer, expected) in
-            [(nothing, [true, false, false]), (little, [true, false, false]), (much, [true, false, false])]
-        {
-            let yielding = shares.yielding(Some(newcomer));
-            assert_eq!([much, little, nothing].map(|owner| shares.must_yield(owner, yielding)), expected);
+        let yields = |owners: &[super::Owner], newcomer| {
+            let shares: Shares = owners.iter().copied().collect();
+            shares.who_yields(newcomer, owners.iter().enumerate().map(|(i, owner)| (i, *owner, 10 - i)))
+        };
+        for newcomer in [Some(nothing), Some(little), Some(much), None] {
+            assert_eq!(
+                yields(&[much, much, much, little], newcomer),
+                Some(2),
+                "its last, which ranks lowest"
+            );
         }
-        shares.remove(much);
-        shares.remove(much);
-        let yielding = shares.yielding(Some(little));
-        assert!(shares.must_yield(little, yielding) && !shares.must_yield(much, yielding));
-        for newcomer in [Some(nothing), None] {
-            let yielding = shares.yielding(newcomer);
-            assert!(shares.must_yield(little, yielding) && shares.must_yield(much, yielding));
-        }
+        assert_eq!(yields(&[much, little], Some(nothing)), Some(1), "all have most");
+        assert_eq!(yields(&[much, much, little, little], None), Some(3));
+        assert_eq!(
+            yields(&[much, much, little, little], Some(much)),
+            Some(1),
+            "who would have more than all"
+        );
+        assert_eq!(yields(&[], Some(much)), None);
     }
 
     #[test]

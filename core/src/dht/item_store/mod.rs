@@ -124,10 +124,8 @@ impl ItemStore {
 
     /// Drops the item that has to give way to one of `newcomer`.
     fn make_room(&mut self, newcomer: Owner) {
-        let yielding = self.shares.yielding(Some(newcomer));
-        let candidates =
-            self.items.iter().filter(|(_, stored)| self.shares.must_yield(stored.owner, yielding));
-        let (&target, _) = candidates.min_by_key(|(_, stored)| stored.put_at).expect("somebody has most");
+        let items = self.items.iter().map(|(target, stored)| (*target, stored.owner, stored.put_at));
+        let target = self.shares.who_yields(Some(newcomer), items).expect("somebody has most");
         let dropped = self.items.remove(&target).expect("it was found there");
         self.shares.remove(dropped.owner);
     }

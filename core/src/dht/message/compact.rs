@@ -2,7 +2,6 @@
 
 use super::super::node_id::NodeId;
 use crate::bencode::{Raw, Writer};
-use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A node: its name and where it is.
@@ -86,12 +85,11 @@ impl<'a> Nodes<'a> {
                 to.bytes(compact.get(..len).unwrap_or(compact));
             }
             Self::Contacts(_) => {
-                let mut compact = Vec::with_capacity(MAX_NODES_READ * family.contact_len());
+                to.bytes_head(self.iter(family).take(max).count() * family.contact_len());
                 for contact in self.iter(family).take(max) {
-                    compact.extend(contact.id.0);
-                    push_addr(contact.addr, &mut compact);
+                    to.raw(&contact.id.0);
+                    to.raw(compact(contact.addr, &mut [0; 18]));
                 }
-                to.bytes(&compact);
             }
         }
     }
@@ -176,19 +174,7 @@ impl Eq for Values<'_> {}
 
 /// Six bytes, or eighteen, as a string.
 pub(super) fn write_addr(addr: SocketAddr, to: &mut Writer) {
-    let mut compact = [0; 18];
-    let [.., high, low] = &mut compact;
-    [*high, *low] = addr.port().to_be_bytes();
-    match addr.ip().to_canonical() {
-        IpAddr::V4(v4) => {
-            compact[12..16].copy_from_slice(&v4.octets());
-            to.bytes(&compact[12..]);
-        }
-        IpAddr::V6(v6) => {
-            compact[..16].copy_from_slice(&v6.octets());
-            to.bytes(&compact);
-        }
-    }
+    to.bytes(compact(addr, &mut [0; 18]));
 }
 
 /// Address and port, or an address alone, which gets port 0.
@@ -196,12 +182,20 @@ pub(super) fn read_addr_or_ip(bytes: &[u8]) -> Option<SocketAddr> {
     read_addr(bytes).or_else(|| Some(SocketAddr::new(read_ip(bytes)?, 0)))
 }
 
-fn push_addr(addr: SocketAddr, out: &mut Vec<u8>) {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(v4) => out.extend(v4.octets()),
-        IpAddr::V6(v6) => out.extend(v6.octets()),
-    }
-    out.extend(addr.port().to_be_bytes());
+/// Six bytes, or eighteen, in the end of `buffer`.
+fn compact(addr: SocketAddr, buffer: &mut [u8; 18]) -> &[u8] {
+    let len = match addr.ip().to_canonical() {
+        IpAddr::V4(v4) => {
+            buffer[12..16].copy_from_slice(&v4.octets());
+            6
+        }
+        IpAddr::V6(v6) => {
+            buffer[..16].copy_from_slice(&v6.octets());
+            18
+        }
+    };
+    buffer[16..].copy_from_slice(&addr.port().to_be_bytes());
+    &buffer[18 - len..]
 }
 
 fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {

@@ -122,12 +122,16 @@ impl<'a> Message<'a> {
         self.encode_within(usize::MAX)
     }
 
-    /// The datagram, in at most `budget` bytes if it is a reply: what doesn't fit is left out of it, an item's value and
-    /// bloom filters as a whole, then of values, then of nodes as many as have to be. What is
+    /// The datagram, in at most `budget` bytes if it is an answer: what doesn't fit is left out of it, an item's value and
+    /// bloom filters as a whole, then of values, then of nodes as many as have to be; of an error its words. What is
     /// never left out has, with a token of ours, less than three times the bytes of any query that it could answer.
     pub fn encode_within(&self, budget: usize) -> Vec<u8> {
         let whole = self.write(&Cut::WHOLE);
         match &self.body {
+            Body::Error(error) if whole.len() > budget => {
+                let body = Body::Error(ErrorReply { text: b"", ..*error });
+                Message { body, ..*self }.write(&Cut::WHOLE)
+            }
             Body::Reply(reply) if whole.len() > reply.max_len().min(budget) => {
                 let bare = self.write(&Cut::BARE).len();
                 self.write(&reply.cut_to(budget, bare))

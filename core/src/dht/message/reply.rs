@@ -198,9 +198,12 @@ impl<'a> Reply<'a> {
         let others = values.lens().sum::<usize>() + 20 * samples;
         let mut for_nodes = room - others.min(room / 3);
         // One of each family in turn.
-        for nth in 0..MAX_NODES_READ {
-            for (family, taken) in [(Family::V4, &mut cut.nodes), (Family::V6, &mut cut.nodes6)] {
-                let there = self.nodes_of(family).map_or(0, |nodes| nodes.len(family));
+        let there = |family| self.nodes_of(family).map_or(0, |nodes| nodes.len(family));
+        let (there, there6) = (there(Family::V4), there(Family::V6));
+        for nth in 0..there.max(there6).min(MAX_NODES_READ) {
+            for (there, family, taken) in
+                [(there, Family::V4, &mut cut.nodes), (there6, Family::V6, &mut cut.nodes6)]
+            {
                 let len = family.contact_len();
                 if nth < there && len <= for_nodes {
                     *taken += 1;

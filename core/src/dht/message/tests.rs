@@ -343,7 +343,8 @@ fn node_lists_are_taken_as_far_as_they_make_sense() {
     let contact = Contact { id: NodeId([2; 20]), addr: addr("8.8.8.2:7") };
     assert_eq!(read_reply(&list(&node(2, 7))).contacts(Family::V4).next(), Some(contact));
     assert_eq!(read_reply(&list(&node(2, 7))).contacts(Family::V6).count(), 0);
-    assert_eq!(read_reply(&a_reply(b"5:nodesle6:nodes6i1e")).nodes.is_none(), true);
+    let odd = a_reply(b"5:nodesle6:nodes6i1e");
+    assert!(read_reply(&odd).nodes.is_none() && read_reply(&odd).nodes6.is_none(), "no strings");
 
     let node6 =
         |i: u8| [&[i; 20][..], &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, i, 0, 7]].concat();
@@ -463,6 +464,32 @@ fn a_reply_stays_within_its_budget() {
     let datagram = message.encode_within(3 * asked.encode().len());
     let read = read_reply(&datagram);
     assert_eq!((read.contacts(Family::V4).count(), read.values.unwrap().iter().count()), (4, 9));
+}
+
+#[test]
+fn an_error_loses_its_words_before_it_is_too_long() {
+    let failed = ErrorReply { code: ErrorCode::PROTOCOL, text: b"without a target" };
+    let message = message(Body::Error(failed));
+    let len = message.encode().len();
+    assert_eq!(message.encode_within(len), b"d1:eli203e16:without a targete1:t2:aa1:y1:ee");
+    assert_eq!(message.encode_within(len - 1), b"d1:eli203e0:e1:t2:aa1:y1:ee");
+}
+
+#[test]
+fn what_is_longer_than_it_should_be_is_taken_as_absent() {
+    let token = |len: usize| a_reply(format!("5:token{len}:{}", "t".repeat(len)).as_bytes());
+    assert_eq!(read_reply(&token(MAX_TOKEN_LEN)).token.map(<[u8]>::len), Some(MAX_TOKEN_LEN));
+    assert_eq!(read_reply(&token(MAX_TOKEN_LEN + 1)).token, None);
+    let version = |len: usize| format!("d1:eli201e0:e1:t2:aa1:v{len}:{}1:y1:ee", "v".repeat(len));
+    let read = |len| Message::parse(version(len).as_bytes()).unwrap().version.map(<[u8]>::len);
+    assert_eq!((read(4), read(16), read(17)), (Some(4), Some(16), None));
+    let samples = |interval: i64, num: i64| {
+        let datagram = a_reply(format!("8:intervali{interval}e3:numi{num}e7:samples0:").as_bytes());
+        read_reply(&datagram).samples.map(|samples| (samples.interval, samples.count))
+    };
+    assert_eq!(samples(21_600, 9), Some((21_600, 9)));
+    assert_eq!(samples(21_601, -1), Some((21_600, 0)));
+    assert_eq!(samples(-1, i64::MAX), Some((0, i64::MAX)));
 }
 
 fn contacts() -> Vec<Contact> {

@@ -242,11 +242,11 @@ impl PeerStore {
 
     /// Drops the torrent that has to give way, to one of `newcomer` if there is one.
     fn make_room(&mut self, newcomer: Option<Owner>) {
-        let yielding = self.shares.yielding(newcomer);
-        let candidates =
-            self.torrents.iter().filter(|(_, torrent)| self.shares.must_yield(torrent.owner, yielding));
-        let yields = candidates.min_by_key(|(_, torrent)| (torrent.peers.len(), torrent.heard_at));
-        if let Some((&info_hash, _)) = yields {
+        let torrents = self
+            .torrents
+            .iter()
+            .map(|(info_hash, torrent)| (*info_hash, torrent.owner, (torrent.peers.len(), torrent.heard_at)));
+        if let Some(info_hash) = self.shares.who_yields(newcomer, torrents) {
             let dropped = self.torrents.remove(&info_hash).expect("it was found there");
             self.shares.remove(dropped.owner);
             self.bytes -= TORRENT_BYTES + dropped.peers.capacity();

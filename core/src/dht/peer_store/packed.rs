@@ -98,10 +98,8 @@ impl Packed {
     /// heard of for longest.
     pub(super) fn yields(&self, newcomer: Option<Owner>) -> Option<usize> {
         let shares: Shares = self.iter().map(|peer| Owner::of(peer.addr)).collect();
-        let yielding = shares.yielding(newcomer);
-        let candidates =
-            self.iter().enumerate().filter(|(_, peer)| shares.must_yield(Owner::of(peer.addr), yielding));
-        candidates.min_by_key(|(_, peer)| peer.heard_at).map(|(i, _)| i)
+        let peers = self.iter().enumerate();
+        shares.who_yields(newcomer, peers.map(|(i, peer)| (i, Owner::of(peer.addr), peer.heard_at)))
     }
 
     const fn stride(&self) -> usize {
