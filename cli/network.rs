@@ -26,6 +26,9 @@ pub(crate) struct Network {
     /// Requests to keep out with one peer
     #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) requests_per_peer: u32,
+    /// Peers that may fetch one piece together, but for the last blocks of a download [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) peers_per_piece: Option<u32>,
     /// Peers to serve at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) upload_slots: u32,
@@ -39,6 +42,7 @@ impl Network {
             max_peers,
             max_connections: defaults.max_connections.max(max_peers),
             max_requests: self.requests_per_peer,
+            peers_per_piece: self.peers_per_piece.map_or(usize::MAX, |most| most as usize),
             upload_slots: self.upload_slots as usize,
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,

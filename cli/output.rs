@@ -42,6 +42,15 @@ impl Output {
         self.line(Escaped { text: &value.to_string(), style: Style::Json })
     }
 
+    /// Writes how many of a torrent's pieces were found good.
+    pub(crate) fn checked(&mut self, name: &str, good: u32, all: u32) -> Result<(), Failure> {
+        if self.json {
+            let value = serde_json::json!({ "event": "checked", "name": name, "pieces": all, "good": good });
+            return self.json(&value);
+        }
+        self.line(format_args!("{}: {good} of {all} pieces are good", one_line(name)))
+    }
+
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.to.write_all(bytes).map_err(|error| failed(&error))

@@ -1,6 +1,6 @@
 //! `download`: fetch what torrents name, and end.
 
-use super::{load, progress::Progress};
+use super::{load_whole, progress::Progress};
 use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// A tracker to ask besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL")]
     tracker: Vec<String>,
+    /// Say how much of what is there is good, before the rest is fetched. It is checked in any case
+    #[arg(long)]
+    check: bool,
     /// Fetch pieces in order
     #[arg(long)]
     sequential: bool,
@@ -116,11 +119,7 @@ impl Args {
 
     /// What the torrent holds, what the user wants of that, and where it goes.
     async fn prepare(&self, source: &OsString) -> Result<(NewContent, StorageSpec), Failure> {
-        let torrent = Arc::new(load(source).await?);
-        if torrent.missing_layers().next().is_some() {
-            let message = format!("{}: it lacks the hashes of its pieces", source.display());
-            return Err(Failure::new(Exit::Torrent, message));
-        }
+        let torrent = Arc::new(load_whole(source).await?);
         let priorities = self.selection.priorities(&torrent)?;
         let storage = storage::storage(&torrent, &self.dir, self.out.as_deref(), &priorities);
         let order = if self.sequential { Order::Sequential } else { Order::Rarest };
@@ -199,8 +198,6 @@ impl<'a> Run<'a> {
         for job in std::mem::take(&mut self.jobs) {
             self.report(&job)?;
         }
-        let counters = self.engine.counters();
-        tracing::debug!(?counters, "payload");
         self.engine.stop().await?;
         match self.failure {
             Some(failure) => Err(failure),
@@ -255,6 +252,11 @@ impl<'a> Run<'a> {
                     job.completed = Some(Instant::now());
                     let (dir, name) = (job.dir.clone(), job.name.clone());
                     self.run_hook(&dir, &name);
+                }
+            }
+            Notice::Checked { torrent, pieces } if self.args.check => {
+                if let Some(job) = self.jobs.iter().find(|job| job.id == *torrent) {
+                    self.out.checked(job.torrent.name(), *pieces, job.torrent.lengths().piece_count())?;
                 }
             }
             Notice::DiskTrouble { torrent, error } => {
@@ -375,6 +377,7 @@ impl<'a> Run<'a> {
         };
         let path = job.dir.join(&job.name);
         if self.out.is_json() {
+            let payload = self.engine.counters();
             return self.out.json(&json!({
                 "event": "complete",
                 "name": job.name,
@@ -384,6 +387,8 @@ impl<'a> Run<'a> {
                 "downloaded": status.down_bytes,
                 "uploaded": status.up_bytes,
                 "wasted": status.wasted_bytes,
+                // Of all torrents of the session: what was read as blocks, and what of that had to be copied.
+                "payload": { "bytes": payload.payload_bytes, "copied": payload.copied_payload_bytes },
             }));
         }
         self.out.line(one_line(&format!("{}: complete, {}", path.display(), size(status.bytes_have))))?;

@@ -81,6 +81,16 @@ pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
     parse(source, &answer.body)
 }
 
+/// The same, if it holds the hashes of all its pieces: a v2 torrent need not (BEP 52).
+pub(crate) async fn load_whole(source: &OsStr) -> Result<Metainfo, Failure> {
+    let torrent = load(source).await?;
+    if torrent.missing_layers().next().is_some() {
+        let message = format!("{}: it lacks the hashes of its pieces", source.display());
+        return Err(Failure::new(Exit::Torrent, message));
+    }
+    Ok(torrent)
+}
+
 fn is_web_address(source: &OsStr) -> bool {
     let starts_with = |head: &[u8]| {
         let start = source.as_encoded_bytes().get(..head.len());

@@ -1,6 +1,6 @@
 //! `piece`: one piece of a torrent, and nothing else.
 
-use super::{create, load};
+use super::{create, load_whole};
 use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -52,7 +52,7 @@ impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         engine::refuse_proxy()?;
         engine::block_on(async {
-            let torrent = Arc::new(load(&self.torrent).await?);
+            let torrent = Arc::new(load_whole(&self.torrent).await?);
             let piece = self.piece_of(&torrent)?;
             let to_file = self.out.as_os_str() != "-";
             if to_file && !self.force {
@@ -75,10 +75,6 @@ impl Args {
     fn piece_of(&self, torrent: &Metainfo) -> Result<PieceIndex, Failure> {
         let count = torrent.lengths().piece_count();
         let piece = torrent.lengths().piece(self.index);
-        if torrent.missing_layers().next().is_some() {
-            let message = format!("{}: it lacks the hashes of its pieces", self.torrent.display());
-            return Err(Failure::new(Exit::Torrent, message));
-        }
         piece.ok_or_else(|| {
             let message =
                 format!("there is no piece {}: the torrent has {count}, counted from 0", self.index);

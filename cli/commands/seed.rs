@@ -1,6 +1,6 @@
 //! `seed`: share what is there.
 
-use super::load;
+use super::load_whole;
 use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -113,7 +113,7 @@ impl Args {
         let Some(folder) = &self.torrents else {
             let source = self.torrent.as_ref().expect("the parser asks for one of both");
             let data = self.data.clone().unwrap_or_else(|| PathBuf::from("."));
-            return Ok(vec![(Arc::new(load(source).await?), data)]);
+            return Ok(vec![(Arc::new(load_whole(source).await?), data)]);
         };
         let data = self.torrent.as_ref().map_or_else(|| PathBuf::from("."), PathBuf::from);
         let entries = std::fs::read_dir(folder).map_err(|e| Failure::io(Exit::Open, folder.display(), &e))?;
@@ -127,7 +127,7 @@ impl Args {
         paths.sort();
         let mut torrents = vec![];
         for path in paths {
-            torrents.push((Arc::new(load(path.as_os_str()).await?), data.clone()));
+            torrents.push((Arc::new(load_whole(path.as_os_str()).await?), data.clone()));
         }
         if torrents.is_empty() {
             return Err(Failure::new(Exit::Open, format!("{}: no torrent in it", folder.display())));

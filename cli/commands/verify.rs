@@ -1,6 +1,6 @@
 //! `verify`: compare files with the hashes of their torrent.
 
-use super::load;
+use super::load_whole;
 use crate::engine::{self, Engine};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -28,7 +28,7 @@ impl Args {
     }
 
     async fn verify(self, out: &mut Output) -> Result<(), Failure> {
-        let torrent = Arc::new(load(&self.torrent).await?);
+        let torrent = Arc::new(load_whole(&self.torrent).await?);
         // Nothing is wanted under a name, so nothing is created or renamed.
         let priorities = vec![Priority::Skip; torrent.files().len()];
         let wanted = vec![Priority::Normal; torrent.files().len()];
@@ -58,10 +58,7 @@ impl Args {
         if out.is_json() {
             out.json(&json!({ "name": torrent.name(), "pieces": all, "good": good, "bad": bad }))?;
         } else {
-            out.line(format_args!(
-                "{}: {good} of {all} pieces are good",
-                crate::output::one_line(torrent.name())
-            ))?;
+            out.checked(torrent.name(), good, all)?;
         }
         out.flush()?;
         match bad.first() {

@@ -74,27 +74,29 @@ impl InfoHashes {
     }
 }
 
-fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 /// All digits in lower case; with a precision (`{:.4}`) only as many digits, as traces do.
 macro_rules! show_hex {
     ($($name:ident),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 let digits = f.precision().unwrap_or(2 * self.0.len());
-                hex(&self.0[..(digits / 2).min(self.0.len())], f)
+                $crate::id::hex(&self.0[..(digits / 2).min(self.0.len())], f)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 write!(f, "{}({self})", stringify!($name))
             }
         }
     )*};
 }
+
+pub(crate) use show_hex;
 
 show_hex!(InfoHash, InfoHashV2, PeerId);
 

@@ -8,8 +8,10 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod bencode;
 pub mod bitfield;
+pub mod dht;
 pub mod id;
 #[cfg(test)]
 mod laws;

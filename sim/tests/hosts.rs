@@ -48,7 +48,10 @@ fn connect_and_accept_race() {
         let (left_setup, right_setup) = (setup(0, world.ip(2)), setup(1, world.ip(1)));
         let (left, right) = (world.client("left", left_setup), world.client("right", right_setup));
 
+        // Neither hears of the other's dial before both have dialled.
+        world.hold(left.ip(), right.ip());
         world.until("both dial", SOON, || left.connections() > 0 && right.connections() > 0);
+        world.release(left.ip(), right.ip());
         world.until("both have something new", SOON, || {
             [&left, &right].iter().all(|client| client.bytes_have() > content.bytes().len() as u64 * 5 / 8)
         });

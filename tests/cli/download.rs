@@ -89,11 +89,29 @@ fn only_what_is_damaged_is_fetched_and_nothing_is_shortened() {
     fs::create_dir_all(content.place()).unwrap();
     let path = content.place().join("file.bin");
     fs::write(&path, &damaged).unwrap();
-    let ran = Ran::from(download(&content, &seeder).output().unwrap()).ends_with(0);
+    let ran = Ran::from(download(&content, &seeder).arg("--check").output().unwrap()).ends_with(0);
+    let checked: Value = serde_json::from_str(ran.text().lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&checked["event"], &checked["good"], &checked["pieces"]),
+        (&"checked".into(), &6.into(), &7.into())
+    );
     assert_eq!(complete(&ran)["downloaded"], 32 << 10);
     let mut repaired = content.bytes();
     repaired.extend(b"not the torrent's");
     assert!(fs::read(&path).unwrap() == repaired);
+}
+
+#[test]
+fn one_peer_a_piece_is_enough() {
+    let content = Content::file(1 << 20);
+    let (one, other) = (Seeder::start(&content), Seeder::start(&content));
+    let mut both = download(&content, &one);
+    both.args(["--peer", &other.addr(), "--peers-per-piece", "1"]);
+    let ran = Ran::from(both.output().unwrap()).ends_with(0);
+    let complete = complete(&ran);
+    assert_eq!(complete["bytes"], 1 << 20);
+    assert_eq!(complete["payload"]["bytes"], complete["downloaded"]);
+    content.assert_copied();
 }
 
 #[test]

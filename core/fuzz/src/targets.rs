@@ -2,7 +2,13 @@
 
 use bendy::encoding::{Encoder, Error, SingleItemEncoder};
 use bytes::{Buf as _, Bytes, BytesMut};
-use fast_peer_core::bencode::{Document, Limits, Value};
+use fast_peer_core::bencode::{Document, Limits, Raw, Value};
+use fast_peer_core::dht::item::Item;
+use fast_peer_core::dht::item_store::ItemStore;
+use fast_peer_core::dht::message::{
+    Body, Family, MAX_ITEM_MESSAGE_LEN, MAX_LEN, MAX_NODES_READ, MAX_VALUES_READ, Message, Method,
+};
+use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
@@ -24,6 +30,8 @@ pub type Target = fn(&[u8]);
 /// All targets by name; the corpus of each lies in the folder of that name in `core/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
+    ("dht_packet", dht_packet),
+    ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
     ("magnet", magnet),
@@ -34,14 +42,88 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wire_stream", wire_stream),
 ];
 
-/// What is read without a quirk is what bendy writes for the same values.
+/// What is read without a quirk is what bendy writes for the same values. With and without an index the same is read.
 pub fn bencode(data: &[u8]) {
-    let Ok(document) = Document::parse(data, Limits::FILE) else { return };
+    let raw = Raw::parse(data, Limits::FILE);
+    let document = match Document::parse(data, Limits::FILE) {
+        Ok(document) => document,
+        Err(error) => return assert_eq!(raw, Err(error)),
+    };
     assert!(document.end() <= data.len());
+    assert_alike(raw.expect("the document was read"), document.root());
     if document.quirks().is_empty() {
         let mut encoder = Encoder::new();
         encoder.emit_with(|to| encode(document.root(), to)).expect("canonical values can be written");
         assert_eq!(encoder.get_output().expect("one value was written"), document.raw());
+    }
+}
+
+/// A message that is read can be written, within the limits, and is then read alike but for what was left out.
+pub fn dht_packet(data: &[u8]) {
+    let Ok(message) = Message::parse(data) else { return };
+    assert!(!message.to_string().contains(char::is_control));
+    let written = message.encode();
+    let again = Message::parse(&written).expect("what is written can be read");
+    assert_eq!(
+        (again.transaction, again.version, again.ip),
+        (message.transaction, message.version, message.ip)
+    );
+    let (Body::Reply(reply), Body::Reply(rest)) = (message.body, again.body) else {
+        let has_value = matches!(message.body, Body::Query(query) if matches!(query.method, Method::Put(_)));
+        assert!(written.len() <= MAX_LEN || has_value);
+        return assert_eq!(again, message);
+    };
+    assert!(written.len() <= MAX_ITEM_MESSAGE_LEN);
+    assert!(written.len() <= MAX_LEN || rest.item.value.is_some());
+    assert_eq!((rest.id, rest.token, rest.item.seq), (reply.id, reply.token, reply.item.seq));
+    for family in [Family::V4, Family::V6] {
+        let nodes: Vec<_> = reply.contacts(family).collect();
+        assert!(nodes.len() <= MAX_NODES_READ && nodes.iter().all(|node| node.addr.port() != 0));
+        let written: Vec<_> = rest.contacts(family).collect();
+        assert!(nodes.starts_with(&written));
+    }
+    let values: Vec<_> = reply.values.into_iter().flat_map(|values| values.iter()).collect();
+    assert!(values.len() <= MAX_VALUES_READ && values.iter().all(|peer| peer.port() != 0));
+    let written: Vec<_> = rest.values.into_iter().flat_map(|values| values.iter()).collect();
+    assert!(values.starts_with(&written));
+    let target = reply.id;
+    if let Ok(item) = Item::from_reply(target, b"", &reply.item) {
+        assert_eq!(item.target(), target);
+    }
+    for budget in [162, 250, 500, 1000] {
+        let len = message.encode_within(budget).len();
+        let bare = message.encode_within(0).len();
+        assert!(len <= budget.max(bare));
+    }
+}
+
+/// Whatever is announced and put in whatever order, the stores keep to their limits.
+pub fn dht_stores(data: &[u8]) {
+    let limits = PeerLimits { torrents: 4, peers_per_torrent: 4, bytes: 2000 };
+    let mut peers = PeerStore::new(Family::V4, limits, Rng::from_number(1));
+    let mut items = ItemStore::new(4);
+    let mut now = Timestamp::ZERO;
+    for step in data.as_chunks::<4>().0 {
+        let [kind, wait, host, what] = *step;
+        now = now + Duration::from_secs(8 * u64::from(wait));
+        let from = SocketAddr::from(([8, 8, host >> 4, host & 15], 1 + u16::from(wait)));
+        match kind % 4 {
+            0 => peers.handle_timeout(now),
+            1 => items.handle_timeout(now),
+            2 => {
+                peers.announce(now, InfoHash([what; 20]), from, kind > 127);
+                let mut known = vec![];
+                peers.pick(now, InfoHash([what; 20]), kind > 63, 4, &mut known);
+                assert!(known.contains(&from) || known.len() < 4);
+            }
+            _ => {
+                let item = Item::immutable(format!("i{what}e").as_bytes()).expect("a number is bencode");
+                items.put(now, from, item.clone(), None).expect("it replaces nothing but itself");
+                assert_eq!(items.get(now, item.target()), Some(&item));
+            }
+        }
+        peers.check_invariants(now);
+        items.check_invariants(now);
     }
 }
 
@@ -194,6 +276,19 @@ fn assert_harmless(component: &str) {
     assert!(!matches!(component, "" | "." | ".."), "{component:?}");
     assert!(!component.contains(['/', '\\']) && !component.chars().any(char::is_control), "{component:?}");
     assert!(component.len() <= 255, "{component:?}");
+}
+
+fn assert_alike(raw: Raw<'_>, value: Value<'_>) {
+    assert_eq!((raw.as_int(), raw.as_bytes()), (value.as_int(), value.as_bytes()));
+    let (mut raw_items, items) = (raw.items().into_iter().flatten(), value.as_list().into_iter().flatten());
+    items.for_each(|item| assert_alike(raw_items.next().expect("as many items"), item));
+    let (mut raw_pairs, pairs) = (raw.pairs().into_iter().flatten(), value.as_dict().into_iter().flatten());
+    for (key, value) in pairs {
+        let (raw_key, raw) = raw_pairs.next().expect("as many pairs");
+        assert_eq!(raw_key, key);
+        assert_alike(raw, value);
+    }
+    assert!(raw_items.next().is_none() && raw_pairs.next().is_none());
 }
 
 fn encode(value: Value<'_>, to: SingleItemEncoder<'_>) -> Result<(), Error> {

@@ -4,12 +4,20 @@
 //! What we write, and what has to be canonical, goes through bendy. The world also sends unsorted and repeated keys,
 //! leading zeros and bytes behind the end; losing a whole torrent or reply over these helps nobody, as an infohash
 //! is taken over the bytes as they stand. [`Document::quirks`] tells how far a document is from canonical.
+//!
+//! A [`Document`] is indexed; [`Raw`] suits small messages that are read once, and allocates nothing. [`Writer`] is for
+//! messages that carry values of others as they came.
 
 mod error;
+mod parser;
+mod raw;
 mod value;
+mod writer;
 
 pub use error::{Error, ErrorKind};
+pub use raw::{Raw, RawItems, RawPairs};
 pub use value::{Dict, DictIter, List, ListIter, Value};
+pub use writer::Writer;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,7 +26,7 @@ use value::View;
 /// How much a document may ask of the reader (limit L6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many lists and dictionaries may be open at once.
+    /// How many lists and dictionaries may be open at once, 128 at most.
     pub depth: u32,
     /// How many tokens there may be: integers, strings, and the start and end of each list and dictionary.
     pub tokens: u32,
@@ -46,9 +54,11 @@ impl<'a> Document<'a> {
         if u32::try_from(input.len()).is_err() {
             return Err(Error { offset: 0, kind: ErrorKind::InputTooLong });
         }
-        let mut parser = Parser { input, at: 0, tokens: Vec::new(), open: Vec::new(), limits };
-        parser.value()?;
-        Ok(Self { input, tokens: parser.tokens })
+        let mut index = Index::default();
+        let end = parser::parse(input, limits, &mut index)?;
+        let Index { mut tokens, .. } = index;
+        tokens.push(Token { start: end as u32, next: tokens.len() as u32 });
+        Ok(Self { input, tokens })
     }
 
     /// The value.
@@ -126,135 +136,27 @@ struct Token {
     next: u32,
 }
 
-struct Parser<'a> {
-    input: &'a [u8],
-    at: usize,
+/// The tokens of a document, in the order of the input.
+#[derive(Default)]
+struct Index {
     tokens: Vec<Token>,
-    open: Vec<Open>,
-    limits: Limits,
+    /// The lists and dictionaries whose end is still to come.
+    open: Vec<u32>,
 }
 
-/// A list or dictionary whose end is still to come.
-struct Open {
-    token: u32,
-    awaits: Awaits,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Awaits {
-    Item,
-    Key,
-    KeysValue,
-}
-
-impl Parser<'_> {
-    /// One token a turn, until nothing is open any more.
-    fn value(&mut self) -> Result<(), Error> {
-        loop {
-            let start = self.at;
-            let awaits = self.open.last().map(|open| open.awaits);
-            match (self.peek()?, awaits) {
-                (b'e', Some(Awaits::Item | Awaits::Key)) => {
-                    self.push(start)?;
-                    self.at += 1;
-                    let closed = self.open.pop().expect("something awaits an item or a key");
-                    self.tokens[closed.token as usize].next = self.tokens.len() as u32;
-                }
-                (b'e', Some(Awaits::KeysValue)) => return Err(self.error(ErrorKind::MissingValue)),
-                (b'0'..=b'9', _) => {
-                    self.push(start)?;
-                    self.string()?;
-                }
-                (_, Some(Awaits::Key)) => return Err(self.error(ErrorKind::KeyNotString)),
-                (b'i', _) => {
-                    self.push(start)?;
-                    self.integer()?;
-                }
-                (byte @ (b'l' | b'd'), _) => {
-                    if self.open.len() >= self.limits.depth as usize {
-                        return Err(self.error(ErrorKind::TooDeep(self.limits.depth)));
-                    }
-                    let token = self.push(start)?;
-                    self.at += 1;
-                    let awaits = if byte == b'l' { Awaits::Item } else { Awaits::Key };
-                    self.open.push(Open { token, awaits });
-                    continue;
-                }
-                (byte, _) => return Err(self.error(ErrorKind::UnexpectedByte(byte))),
-            }
-            let Some(around) = self.open.last_mut() else { break };
-            around.awaits = match around.awaits {
-                Awaits::Item => Awaits::Item,
-                Awaits::Key => Awaits::KeysValue,
-                Awaits::KeysValue => Awaits::Key,
-            };
-        }
-        let end = Token { start: self.at as u32, next: self.tokens.len() as u32 };
-        self.tokens.push(end);
-        Ok(())
+impl parser::Sink for Index {
+    fn token(&mut self, start: usize) {
+        let next = self.tokens.len() as u32 + 1;
+        self.tokens.push(Token { start: start as u32, next });
     }
 
-    fn push(&mut self, start: usize) -> Result<u32, Error> {
-        let token = self.tokens.len() as u32;
-        if token >= self.limits.tokens {
-            return Err(self.error(ErrorKind::TooManyTokens(self.limits.tokens)));
-        }
-        self.tokens.push(Token { start: start as u32, next: token + 1 });
-        Ok(token)
+    fn opened(&mut self) {
+        self.open.push(self.tokens.len() as u32 - 1);
     }
 
-    fn integer(&mut self) -> Result<(), Error> {
-        let start = self.at;
-        self.at += 1;
-        let negative = self.peek()? == b'-';
-        self.at += usize::from(negative);
-        let mut value = 0_i64;
-        let mut digits = 0_usize;
-        while let digit @ b'0'..=b'9' = self.peek()? {
-            let digit = i64::from(digit - b'0');
-            // Downwards, because the lowest integer has no positive twin.
-            value = value
-                .checked_mul(10)
-                .and_then(|value| value.checked_sub(digit))
-                .ok_or(Error { offset: start, kind: ErrorKind::IntegerRange })?;
-            digits += 1;
-            self.at += 1;
-        }
-        if digits == 0 || self.peek()? != b'e' {
-            return Err(self.error(ErrorKind::IntegerSyntax));
-        }
-        if !negative && value == i64::MIN {
-            return Err(Error { offset: start, kind: ErrorKind::IntegerRange });
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<(), Error> {
-        let start = self.at;
-        let mut len = 0_usize;
-        while let digit @ b'0'..=b'9' = self.peek()? {
-            // Beyond any input already, so saturation changes no answer.
-            len = len.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
-            self.at += 1;
-        }
-        if self.peek()? != b':' {
-            return Err(self.error(ErrorKind::StringSyntax));
-        }
-        self.at += 1;
-        if len > self.input.len() - self.at {
-            return Err(Error { offset: start, kind: ErrorKind::StringPastEnd });
-        }
-        self.at += len;
-        Ok(())
-    }
-
-    fn peek(&self) -> Result<u8, Error> {
-        self.input.get(self.at).copied().ok_or_else(|| self.error(ErrorKind::UnexpectedEnd))
-    }
-
-    fn error(&self, kind: ErrorKind) -> Error {
-        Error { offset: self.at, kind }
+    fn closed(&mut self) {
+        let opened = self.open.pop().expect("what is closed was opened");
+        self.tokens[opened as usize].next = self.tokens.len() as u32;
     }
 }
 

@@ -1,4 +1,5 @@
-use super::{Document, Error, ErrorKind, Limits, Quirks, Value};
+use super::parser::MAX_DEPTH;
+use super::{Document, Error, ErrorKind, Limits, Quirks, Raw, Value, Writer};
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec;
@@ -97,11 +98,79 @@ fn limits_hold_and_deep_nesting_needs_no_stack() {
     assert_eq!(error(&nested(4)), Error { offset: 3, kind: ErrorKind::TooDeep(3) });
     assert_eq!(error(b"l0:0:0:0:0:e"), Error { offset: 11, kind: ErrorKind::TooManyTokens(6) });
 
-    let depth = 1_000_000;
-    let input = nested(depth);
-    let document = Document::parse(&input, Limits { depth: u32::MAX, tokens: u32::MAX }).unwrap();
-    assert_eq!(document.end(), 2 * depth);
+    // However deep it goes, the stack stays as it is; and a value that opens nothing for long is no deeper.
+    let unlimited = Limits { depth: u32::MAX, tokens: u32::MAX };
+    let deepest = nested(MAX_DEPTH as usize);
+    let document = Document::parse(&deepest, unlimited).unwrap();
+    assert_eq!(document.end(), 2 * MAX_DEPTH as usize);
     assert!(document.quirks().is_empty());
+    let deeper = Document::parse(&nested(1_000_000), unlimited).unwrap_err();
+    assert_eq!(deeper, Error { offset: MAX_DEPTH as usize, kind: ErrorKind::TooDeep(MAX_DEPTH) });
+    let wide = [b"l".to_vec(), b"de".repeat(100_000), b"e".to_vec()].concat();
+    assert_eq!(Document::parse(&wide, Limits { depth: 2, tokens: u32::MAX }).unwrap().end(), wide.len());
+}
+
+#[test]
+fn a_raw_value_is_what_the_document_says() {
+    let input = b"d1:ai-7e1:b3:foo1:cli1e0:e1:dd1:x0:eeTAIL";
+    let root = Raw::parse(input, Limits::WIRE).unwrap();
+    assert_eq!(root.raw(), &input[..input.len() - 4]);
+    let pairs: Vec<_> = root.pairs().unwrap().map(|(key, value)| (key, value.raw())).collect();
+    let expected: [(&[u8], &[u8]); 4] =
+        [(b"a", b"i-7e"), (b"b", b"3:foo"), (b"c", b"li1e0:e"), (b"d", b"d1:x0:e")];
+    assert_eq!(pairs, expected);
+    let value = |key: &[u8]| root.pairs().unwrap().find(|(name, _)| *name == key).unwrap().1;
+    assert_eq!((value(b"a").as_int(), value(b"a").as_bytes()), (Some(-7), None));
+    assert_eq!((value(b"b").as_int(), value(b"b").as_bytes()), (None, Some(&b"foo"[..])));
+    assert_eq!(value(b"c").items().unwrap().map(Raw::raw).collect::<Vec<_>>(), [&b"i1e"[..], b"0:"]);
+    assert!(value(b"b").items().is_none() && value(b"c").pairs().is_none() && root.items().is_none());
+    assert_eq!(format!("{:?}", value(b"d")), "d1:x0:e");
+}
+
+#[test]
+fn a_writer_writes_what_bendy_writes() {
+    let mut writer = Writer::with_capacity(64);
+    assert!(writer.is_empty());
+    writer.dict();
+    writer.bytes(b"a");
+    writer.list();
+    for int in [0, -1, 10, i64::MAX, i64::MIN] {
+        writer.int(int);
+    }
+    writer.end();
+    writer.bytes(b"b");
+    writer.bytes(b"0123456789");
+    writer.bytes(b"c");
+    writer.raw(b"d1:x0:e");
+    writer.end();
+    let mut encoder = Encoder::new();
+    encoder
+        .emit_dict(|mut to| {
+            to.emit_pair_with(b"a", |to| {
+                to.emit_list(|to| [0, -1, 10, i64::MAX, i64::MIN].iter().try_for_each(|int| to.emit(int)))
+            })?;
+            to.emit_pair_with(b"b", |to| to.emit_bytes(b"0123456789"))?;
+            to.emit_pair_with(b"c", |to| to.emit_dict(|mut to| to.emit_pair(b"x", "")))
+        })
+        .unwrap();
+    assert_eq!(writer.len(), 87);
+    assert_eq!(writer.finish(), encoder.get_output().unwrap());
+}
+
+fn assert_alike(raw: Raw<'_>, value: Value<'_>) {
+    assert_eq!((raw.as_int(), raw.as_bytes()), (value.as_int(), value.as_bytes()));
+    assert_eq!(
+        (raw.items().is_some(), raw.pairs().is_some()),
+        (value.as_list().is_some(), value.as_dict().is_some())
+    );
+    for (raw, value) in raw.items().into_iter().flatten().zip(value.as_list().into_iter().flatten()) {
+        assert_alike(raw, value);
+    }
+    let pairs = raw.pairs().into_iter().flatten().zip(value.as_dict().into_iter().flatten());
+    for ((raw_key, raw), (key, value)) in pairs {
+        assert_eq!(raw_key, key);
+        assert_alike(raw, value);
+    }
 }
 
 /// A value apart from any input.
@@ -185,6 +254,7 @@ proptest! {
         encoder.emit_with(|to| encode(&model, to)).unwrap();
         let bytes = encoder.get_output().unwrap();
         let document = read(&bytes);
+        assert_alike(Raw::parse(&bytes, Limits::FILE).unwrap(), document.root());
         prop_assert_eq!(model_of(document.root()), model);
         prop_assert_eq!(document.end(), bytes.len());
         prop_assert!(document.quirks().is_empty());
@@ -214,12 +284,17 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         for input in [noise, bytes] {
+            let raw = Raw::parse(&input, Limits::WIRE);
             match Document::parse(&input, Limits::WIRE) {
                 Ok(document) => {
+                    assert_alike(raw.unwrap(), document.root());
                     let _: (String, Quirks) = (format!("{document:?}"), document.quirks());
                     prop_assert!(document.end() <= input.len());
                 }
-                Err(error) => prop_assert!(error.offset <= input.len()),
+                Err(error) => {
+                    prop_assert!(error.offset <= input.len());
+                    prop_assert_eq!(raw, Err(error));
+                }
             }
         }
     }

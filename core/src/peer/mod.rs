@@ -352,6 +352,19 @@ impl Peer {
         self.requests.outstanding()
     }
 
+    /// The blocks that were asked for and have not begun to arrive, in the order in which they were asked for.
+    pub fn owed(&self) -> impl Iterator<Item = Block> + '_ {
+        self.requests.owed()
+    }
+
+    /// The block that is arriving, if it was ever asked for.
+    pub fn arriving(&self) -> Option<Block> {
+        match self.arriving {
+            Some(Arriving::Wanted(block)) => Some(block),
+            Some(Arriving::Unasked(_)) | None => None,
+        }
+    }
+
     /// Requests of theirs that have no answer yet.
     pub fn queued_uploads(&self) -> usize {
         self.uploads.len()

@@ -213,6 +213,10 @@ impl Requests {
         plan.extend(self.owed.iter().take(PLAN_LEN).map(|owed| owed.block.len()));
     }
 
+    pub(super) fn owed(&self) -> impl Iterator<Item = Block> + '_ {
+        self.owed.iter().map(|owed| owed.block)
+    }
+
     pub(super) fn owes(&self) -> bool {
         !self.owed.is_empty()
     }

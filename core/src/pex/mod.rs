@@ -5,7 +5,7 @@
 
 use crate::id::ConnId;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
-use crate::torrent::address::is_local;
+use crate::address::is_local;
 use crate::wire::{Offence, PexFlags, PexMessage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

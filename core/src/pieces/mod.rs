@@ -91,6 +91,7 @@ pub struct Progress {
 pub struct Picker {
     lengths: Lengths,
     order: Order,
+    peers_per_piece: usize,
     rng: Rng,
     have: Bitfield,
     /// Wanted and not had.
@@ -154,6 +155,7 @@ impl Picker {
         let count = lengths.piece_count();
         Self {
             order,
+            peers_per_piece: usize::MAX,
             have: Bitfield::none(count),
             needed: Bitfield::all(count),
             priorities: vec![Priority::Normal; count as usize],
@@ -273,6 +275,12 @@ impl Picker {
         }
     }
 
+    /// Sets how many peers may work on one piece at a time, at least one; in endgame more may. What is on its way
+    /// stays so.
+    pub fn set_peers_per_piece(&mut self, most: usize) {
+        self.peers_per_piece = most.max(1);
+    }
+
     /// Which piece is begun first.
     pub const fn order(&self) -> Order {
         self.order
@@ -342,6 +350,16 @@ impl Picker {
             let Some(block) = self.next(&wish) else { break };
             out.push(block);
         }
+    }
+
+    /// Whether `piece` has both free blocks and a place for another peer, which the limit may have kept from it before.
+    /// Changes by [`received`](Self::received) and [`released`](Self::released).
+    pub fn has_place(&self, piece: PieceIndex) -> bool {
+        self.peers_per_piece < usize::MAX
+            && self
+                .open
+                .get(&piece)
+                .is_some_and(|open| open.free() > 0 && open.workers().count() < self.peers_per_piece)
     }
 
     /// Notes that `block` arrived from `from`. It is welcome as long as it is missing, even if its request was given
@@ -447,10 +465,11 @@ impl Picker {
         self.fronts.get(&wish.peer)?.pieces.iter().copied().find(|piece| wish.allows(*piece))
     }
 
-    /// An open piece with a free block that `company` works on.
+    /// An open piece with a free block that `company` works on, if that leaves a place.
     fn joinable(&self, company: Company, wish: &Wish) -> Option<PieceIndex> {
         let those = self.joinable.range((company, 0, 0)..).take_while(|((at, ..), _)| *at == company);
-        those.map(|(_, piece)| *piece).find(|piece| wish.allows(*piece))
+        let has_place = |piece: &PieceIndex| self.open[piece].workers().count() < self.peers_per_piece;
+        those.map(|(_, piece)| *piece).find(|piece| wish.allows(*piece) && has_place(piece))
     }
 
     /// An open piece to which the peer is no burden; or a new one, opened, that is rarer and no less wanted.

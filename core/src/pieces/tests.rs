@@ -123,6 +123,23 @@ fn a_slow_peer_leaves_a_fast_ones_piece_alone_while_there_are_others() {
 }
 
 #[test]
+fn a_piece_has_as_many_peers_as_it_may_but_in_endgame() {
+    let mut swarm = Fixture::new(1, 4);
+    swarm.picker.set_peers_per_piece(2);
+    [A, B, C].into_iter().for_each(|peer| swarm.join(peer, "#"));
+    assert_eq!(swarm.pick(A, Style::Shared, 1).len(), 1);
+    assert_eq!(swarm.pick(B, Style::Shared, 1).len(), 1);
+    assert_eq!(swarm.pick(C, Style::Shared, 1), [], "two work on the only piece");
+    assert!(!swarm.picker.has_place(swarm.piece(0)));
+    assert!(matches!(swarm.picker.received(swarm.block(0, 1), B), Receipt::New { .. }));
+    assert!(swarm.picker.has_place(swarm.piece(0)), "one of the two owes nothing");
+    assert_eq!(swarm.pick(C, Style::Shared, 1).len(), 1);
+    assert_eq!(swarm.pick(B, Style::Shared, 1), []);
+    assert_eq!(swarm.pick(A, Style::Shared, 1).len(), 1, "who works on it goes on");
+    assert_eq!(swarm.pick(B, Style::Shared, 1).len(), 1, "every block is requested, so more may be asked");
+}
+
+#[test]
 fn an_abandoned_piece_is_finished_before_another_is_begun() {
     let mut swarm = Fixture::new(8, 4);
     swarm.join(A, "########");
@@ -308,11 +325,12 @@ proptest! {
     fn agrees_with_a_slow_picker(
         seed in any::<u64>(),
         sequential in any::<bool>(),
+        peers_per_piece in 1_usize..5,
         steps in prop::collection::vec((0_u8..24, any::<u32>(), any::<u32>(), any::<u32>()), 1..120),
     ) {
         let lengths = Lengths::contiguous(8 * 3 * u64::from(BLOCK_LEN) - 20_000, 3 * u64::from(BLOCK_LEN)).unwrap();
         let order = if sequential { Order::Sequential } else { Order::Rarest };
-        let mut pair = Pair::new(lengths, order, seed);
+        let mut pair = Pair::new(lengths, order, peers_per_piece, seed);
         for (kind, a, b, c) in steps {
             pair.step(kind, a, b, c);
             pair.compare();
@@ -447,6 +465,7 @@ impl SlowBlock {
 /// Keeps nothing but the facts, and works out everything else when asked.
 struct Slow {
     order: Order,
+    peers_per_piece: usize,
     have: BTreeSet<PieceIndex>,
     priority: BTreeMap<PieceIndex, Priority>,
     peers: BTreeMap<ConnId, Bitfield>,
@@ -505,10 +524,11 @@ impl Slow {
 
         let own: Vec<_> = open.iter().copied().filter(|p| self.workers(*p).contains(&peer)).collect();
         let orphans = foremost(open.iter().copied().filter(|p| self.workers(*p).is_empty()).collect());
-        let is_shared = |p: &PieceIndex| !self.workers(*p).is_empty() && !held(p);
+        let has_place = |p: &PieceIndex| self.workers(*p).len() < self.peers_per_piece;
+        let is_shared = |p: &PieceIndex| !self.workers(*p).is_empty() && !held(p) && has_place(p);
         let shared = foremost(open.iter().copied().filter(is_shared).collect());
         let new = self.best_new(free.iter().copied().filter(|p| !self.is_open(*p)).collect(), only.is_some());
-        let others = foremost(open.iter().copied().filter(held).collect());
+        let others = foremost(open.iter().copied().filter(|p| held(p) && has_place(p)).collect());
         let early = if style == Style::Shared { shared.clone() } else { vec![] };
         let joined = if orphans.is_empty() { early } else { orphans };
         let by_rarity = self.order == Order::Rarest && only.is_none() && self.have.len() >= 4;
@@ -569,9 +589,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(lengths: Lengths, order: Order, seed: u64) -> Self {
+    fn new(lengths: Lengths, order: Order, peers_per_piece: usize, seed: u64) -> Self {
         let slow = Slow {
             order,
+            peers_per_piece,
             have: BTreeSet::new(),
             priority: lengths.pieces().map(|piece| (piece, Priority::Normal)).collect(),
             peers: BTreeMap::new(),
@@ -583,7 +604,8 @@ impl Pair {
             opened: BTreeMap::new(),
             clock: 0,
         };
-        let quick = Picker::new(lengths.clone(), order, Rng::from_number(seed));
+        let mut quick = Picker::new(lengths.clone(), order, Rng::from_number(seed));
+        quick.set_peers_per_piece(peers_per_piece);
         Self { quick, slow, lengths }
     }
 

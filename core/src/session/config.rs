@@ -19,6 +19,8 @@ pub struct Config {
     pub max_half_open: usize,
     /// Requests kept out with one peer (limit L2).
     pub max_requests: u32,
+    /// Peers that fetch one piece together, but for the endgame.
+    pub peers_per_piece: usize,
     /// Peers of one torrent that are served at once.
     pub upload_slots: usize,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
@@ -38,6 +40,7 @@ impl Default for Config {
             max_peers: 50,
             max_half_open: 30,
             max_requests: 250,
+            peers_per_piece: usize::MAX,
             upload_slots: 8,
             store_budget: 8 << 20,
             down_bytes_per_s: None,

@@ -1,10 +1,10 @@
 //! Connections: who may come, who may read, who may write.
 
 use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
+use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
 use crate::machine::{Deadline, Timestamp};
 use crate::store::payload::Payload;
-use crate::torrent::address::is_local;
 use crate::wire::{Decoder, HANDSHAKE_LEN};
 use alloc::vec::Vec;
 use bytes::BytesMut;
@@ -108,8 +108,12 @@ impl Session {
         });
         let written = (batch.len() - before) as u64;
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
-        slot.torrent.limits().1.put_back(allowed.saturating_sub(written));
+        // Messages go out in any case; what they take comes off the blocks.
+        let own_limit = slot.torrent.limits().1;
+        own_limit.put_back(allowed.saturating_sub(written));
+        own_limit.owe(written.saturating_sub(allowed));
         self.up.put_back(granted.saturating_sub(written));
+        self.up.owe(written.saturating_sub(granted));
         if written == 0 && slot.torrent.next_upload_len(conn).is_some_and(|len| len <= budget) {
             self.throttled.insert(conn);
         }

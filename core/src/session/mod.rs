@@ -108,6 +108,7 @@ impl Session {
             client: config.client.clone(),
             max_peers: config.max_peers,
             max_requests: config.max_requests,
+            peers_per_piece: config.peers_per_piece,
             upload_slots: config.upload_slots,
             store_budget: config.store_budget,
         };

@@ -1,6 +1,6 @@
 //! Addresses that are not talked to any more.
 
-use super::address::is_local;
+use crate::address::is_local;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, SocketAddr};
 

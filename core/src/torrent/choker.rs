@@ -1,6 +1,6 @@
 //! Whom to unchoke.
 
-use super::address::Subnet;
+use crate::address::Subnet;
 use crate::id::ConnId;
 use crate::machine::{Deadline, Timestamp};
 use crate::rng::Rng;

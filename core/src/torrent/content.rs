@@ -65,6 +65,7 @@ impl Content {
         let whole_files = new.pieces.is_none();
         let wanted = files.clone().map(|file| whole_files && priority(file) != Priority::Skip).collect();
         let mut picker = Picker::new(lengths.clone(), new.order, rng.fork("picker"));
+        picker.set_peers_per_piece(common.peers_per_piece);
         match new.pieces {
             None => piece_priorities(&map, priority, new.first_last)
                 .into_iter()

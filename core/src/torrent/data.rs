@@ -132,6 +132,7 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(content) = &mut self.content else { return };
+        self.totals.wasted_bytes += u64::from(content.map.lengths().piece_len(piece));
         let contributors = content.picker.failed(piece).into_iter();
         let sent: Vec<Sent<SocketAddr>> = contributors
             .filter_map(|(number, conn)| {

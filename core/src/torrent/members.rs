@@ -183,6 +183,7 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get_mut(&conn) else { return };
+        self.totals.down_bytes += u64::from(payload.len());
         member.peer.handle_payload(now, payload, &mut self.pending.peer);
         self.collect(conn);
         self.settle(now, out);
@@ -408,7 +409,6 @@ impl Torrent {
     fn on_block(&mut self, now: Timestamp, conn: ConnId, block: Block, payload: Payload) {
         self.remember_sender(conn);
         let Some(content) = &mut self.content else { return };
-        self.totals.down_bytes += u64::from(block.len());
         if let Some(member) = self.members.get_mut(&conn) {
             member.choking.down.add(now, u64::from(block.len()));
         }
@@ -419,6 +419,7 @@ impl Torrent {
                 }
             }
             Receipt::New { cancel } => {
+                self.pending.work |= content.picker.has_place(block.piece());
                 let event = store::Event::Block { block, payload };
                 content.store.handle_event(now, event, &mut self.pending.store);
                 for other in cancel.iter().copied() {

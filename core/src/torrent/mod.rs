@@ -39,7 +39,6 @@ use known_peers::{KnownPeers, Source};
 use members::Member;
 use rate::RateLimiter;
 
-pub mod address;
 pub mod bans;
 pub mod choker;
 pub mod known_peers;
@@ -53,6 +52,7 @@ pub(crate) struct Common {
     pub(crate) client: String,
     pub(crate) max_peers: usize,
     pub(crate) max_requests: u32,
+    pub(crate) peers_per_piece: usize,
     pub(crate) upload_slots: usize,
     pub(crate) store_budget: u64,
 }

@@ -62,6 +62,8 @@ pub struct RateLimiter {
     rate_bytes_per_s: Option<u64>,
     /// Bytes that may be taken at once, in millionths.
     tokens: u128,
+    /// Bytes that flowed without being granted, in millionths: nothing is granted before they are made up for.
+    debt: u128,
     filled_at: Timestamp,
     /// What the last call wanted and did not get.
     starved: u64,
@@ -70,7 +72,7 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// Lets `rate_bytes_per_s` through, everything if that is none; the first burst may be taken at once.
     pub fn new(now: Timestamp, rate_bytes_per_s: Option<u64>) -> Self {
-        let mut limiter = Self { rate_bytes_per_s, tokens: 0, filled_at: now, starved: 0 };
+        let mut limiter = Self { rate_bytes_per_s, tokens: 0, debt: 0, filled_at: now, starved: 0 };
         limiter.tokens = limiter.capacity();
         limiter
     }
@@ -96,6 +98,9 @@ impl RateLimiter {
         if self.rate_bytes_per_s.is_none() {
             self.tokens = 0;
         }
+        if rate_bytes_per_s.is_none() {
+            self.debt = 0;
+        }
         self.rate_bytes_per_s = rate_bytes_per_s;
         self.tokens = self.tokens.min(self.capacity());
     }
@@ -118,12 +123,22 @@ impl RateLimiter {
         self.tokens = self.tokens.saturating_add(u128::from(bytes) * MILLION).min(self.capacity());
     }
 
+    /// Counts bytes that flow whatever was granted, as messages do that can't wait: they are made up for later.
+    pub fn owe(&mut self, bytes: u64) {
+        if self.rate_bytes_per_s.is_some_and(|rate| rate > 0) {
+            let bytes = u128::from(bytes) * MILLION;
+            let paid = bytes.min(self.tokens);
+            self.tokens -= paid;
+            self.debt = self.debt.saturating_add(bytes - paid);
+        }
+    }
+
     /// When what the last [`take`](Self::take) did not grant is there, or a burst of it. Nothing if all was granted
     /// or nothing may ever flow.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let rate = self.rate_bytes_per_s.filter(|rate| *rate > 0 && self.starved > 0)?;
         let wanted = u128::from(self.starved.min(self.burst())) * MILLION;
-        let micros = wanted.saturating_sub(self.tokens).div_ceil(u128::from(rate));
+        let micros = self.debt.saturating_add(wanted).saturating_sub(self.tokens).div_ceil(u128::from(rate));
         let after = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
         Some(Deadline { at: self.filled_at + after, why: "rate limit" })
     }
@@ -132,7 +147,9 @@ impl RateLimiter {
         let micros = now.since(self.filled_at).as_micros();
         self.filled_at = self.filled_at.max(now);
         let flowed = micros.saturating_mul(u128::from(self.rate_bytes_per_s.unwrap_or(0)));
-        self.tokens = self.tokens.saturating_add(flowed).min(self.capacity());
+        let paid = flowed.min(self.debt);
+        self.debt -= paid;
+        self.tokens = self.tokens.saturating_add(flowed - paid).min(self.capacity());
     }
 
     fn capacity(&self) -> u128 {
@@ -193,6 +210,21 @@ mod tests {
         assert_eq!(limiter.poll_timeout(), None);
         limiter.put_back(400);
         assert_eq!(limiter.take(at(10), 1000), 400);
+    }
+
+    #[test]
+    fn what_flows_without_a_grant_is_made_up_for() {
+        let mut limiter = RateLimiter::new(at(0), Some(100_000));
+        limiter.owe(20_000);
+        assert_eq!(limiter.take(at(0), 1_000_000), 5000, "it was taken out of the burst first");
+        limiter.owe(10_000);
+        assert_eq!(limiter.take(at(50), 1000), 0);
+        assert_eq!(limiter.poll_timeout().map(|due| due.at), Some(at(110)));
+        assert_eq!(limiter.take(at(110), 1000), 1000);
+        limiter.owe(10_000);
+        limiter.set_rate(at(110), None);
+        limiter.set_rate(at(110), Some(100_000));
+        assert_eq!(limiter.take(at(120), 1000), 1000, "without a limit there are no debts");
     }
 
     #[test]

@@ -34,11 +34,11 @@ pub struct Status {
     pub connecting: u32,
     /// Addresses known.
     pub known: u32,
-    /// Bytes of blocks received.
+    /// Bytes of blocks received, asked for or not.
     pub down_bytes: u64,
     /// Bytes of blocks sent.
     pub up_bytes: u64,
-    /// Bytes of blocks received in vain.
+    /// Those of them that were of no use: nobody asked for them, they were here already, or their piece failed.
     pub wasted_bytes: u64,
     /// How far the metadata is; nothing once it is known.
     pub metadata: Option<metadata::Progress>,

@@ -220,10 +220,10 @@ fn bounds(config: &Config) -> Bounds {
         connections_per_torrent: config.max_peers as u32,
         half_open: config.max_half_open as u32,
         unchoked: config.upload_slots as u32,
-        burst: BURST,
+        messages: MESSAGES,
         stop_within: STOP_LIMIT,
     }
 }
 
-/// What a limited client may send at once.
-const BURST: u64 = 256 * 1024;
+/// What a limited client may say at once besides its burst.
+const MESSAGES: u64 = 16 * 1024;

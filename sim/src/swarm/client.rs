@@ -1,6 +1,6 @@
 //! The driver of one session in a world: one input; drain the actions; pull the bytes; read the deadline; wait.
 
-use super::checkers::{BookEntry, Checkers, Observation};
+use super::checkers::{Account, BookEntry, Checkers, Observation};
 use super::content::Content;
 use super::disk::Disk;
 use super::links::{Gather, Phase, Socket};
@@ -12,13 +12,14 @@ use core::fmt;
 use core::net::SocketAddr;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
-use fast_peer_core::lengths::{BLOCK_LEN, FileSpan, PieceIndex};
+use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
+use fast_peer_core::pieces::Picker;
 use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
-use fast_peer_core::wire::{Frame, Message};
+use fast_peer_core::wire::{Frame, Message, RawBlock};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -56,6 +57,10 @@ pub(super) struct Shared {
     pub(super) wanted: Bitfield,
     /// Pieces whose true bytes were seen on the disk, and have not been touched since.
     confirmed: Bitfield,
+    /// Pieces that the check of the files found; nothing before it is over.
+    found: Option<Bitfield>,
+    /// What came and what was sent.
+    account: Account,
 }
 
 /// What a client did.
@@ -109,7 +114,7 @@ impl Client {
 impl Shared {
     pub(super) fn new(content: Arc<Content>, wanted: Bitfield) -> Self {
         let confirmed = Bitfield::none(content.lengths().piece_count());
-        Self { content, wanted, confirmed }
+        Self { content, wanted, confirmed, found: None, account: Account::default() }
     }
 
     fn wanted_pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
@@ -123,6 +128,18 @@ impl Shared {
             self.confirmed.insert(piece);
         }
         good
+    }
+
+    /// The bytes of the blocks that came since the check, and are kept.
+    fn useful(&self, picker: &Picker) -> u64 {
+        let lengths = self.content.lengths();
+        let Some(found) = &self.found else { return 0 };
+        let whole = lengths.pieces().filter(|piece| picker.have().has(*piece) && !found.has(*piece));
+        let parts = picker.open_pieces().flat_map(|(piece, _)| {
+            picker.contributors(piece).filter_map(move |(number, _)| lengths.block(piece, number))
+        });
+        whole.map(|piece| u64::from(lengths.piece_len(piece))).sum::<u64>()
+            + parts.map(|block| u64::from(block.len())).sum::<u64>()
     }
 
     /// Bytes of a file changed.
@@ -267,6 +284,9 @@ impl World {
             self.input(host, Topic::Bytes, &format_args!("{conn} block {payload}"));
             let client = self.client_mut(host);
             client.stats.received += u64::from(payload.len());
+            if let Some(account) = client.account_of(conn) {
+                account.received += u64::from(payload.len());
+            }
             client.session.handle_payload(now, conn, payload);
             self.used(host, conn, socket);
             self.settle(host);
@@ -423,7 +443,14 @@ impl World {
             Notice::Stopped => stats.stopped = Some(now),
             Notice::TrackerAnswered { .. } => stats.announces.0 += 1,
             Notice::TrackerFailed { .. } => stats.announces.1 += 1,
-            Notice::Checked { .. } | Notice::MetadataUseless { .. } | Notice::Seeding { .. } => {}
+            Notice::Checked { torrent, .. } => {
+                let Client { session, torrents, .. } = self.client_mut(host);
+                let content = session.torrent(*torrent).and_then(|torrent| torrent.content());
+                if let (Some(shared), Some(content)) = (torrents.get_mut(torrent), content) {
+                    shared.found = Some(content.picker().have().clone());
+                }
+            }
+            Notice::MetadataUseless { .. } | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
     }
@@ -453,7 +480,7 @@ impl World {
         let Role::Client(client) = &mut self.host_mut(host).role else { return };
         let Client { session, torrents, disk, .. } = &mut **client;
         let mut found = Vec::new();
-        let mut books = Vec::new();
+        let (mut books, mut accounts) = (Vec::new(), Vec::new());
         for (id, torrent) in session.torrents() {
             let Some(known) = torrent.content() else { continue };
             known.picker().check_invariants();
@@ -463,9 +490,20 @@ impl World {
                 has: has.clone(),
                 we_choke: peer.we_choke(),
                 outstanding: peer.outstanding(),
+                owed: peer.owed().map(raw).collect(),
+                arriving: peer.arriving().map(raw),
+                unwritten: peer.wants_write(&[]),
             });
             books.push((id, peers.collect::<Vec<_>>()));
             let Some(shared) = torrents.get_mut(&id) else { continue };
+            if let Some(status) = session.status(id) {
+                let counted = Account {
+                    received: status.down_bytes,
+                    sent: status.up_bytes,
+                    useful: status.down_bytes - status.wasted_bytes,
+                };
+                accounts.push((counted, Account { useful: shared.useful(known.picker()), ..shared.account }));
+            }
             let stored = shared.content.lengths().pieces().filter(|piece| known.stored().has(*piece));
             for piece in stored {
                 let good = shared.confirm(disk, id, piece);
@@ -474,6 +512,9 @@ impl World {
         }
         for observation in found {
             self.observe(host, &observation);
+        }
+        for (counted, seen) in accounts {
+            self.observe(host, &Observation::Accounts { counted, seen });
         }
         for (torrent, peers) in books {
             self.observe(host, &Observation::Books { torrent, peers: &peers });
@@ -552,6 +593,9 @@ impl World {
                 Spoken::Block { piece, begin, part } => {
                     let client = self.client_mut(host);
                     client.stats.served += u64::from(part.len());
+                    if let Some(account) = client.account_of(conn) {
+                        account.sent += u64::from(part.len());
+                    }
                     let good = client.content_of(conn).is_some_and(|content| {
                         let piece = content.lengths().piece(piece);
                         piece.is_some_and(|piece| content.matches(piece, begin, &part))
@@ -612,10 +656,19 @@ impl World {
 }
 
 impl Client {
+    fn account_of(&mut self, conn: ConnId) -> Option<&mut Account> {
+        let torrent = self.conns.get(&conn)?.torrent?;
+        Some(&mut self.torrents.get_mut(&torrent)?.account)
+    }
+
     fn content_of(&self, conn: ConnId) -> Option<&Arc<Content>> {
         let torrent = self.conns.get(&conn)?.torrent?;
         Some(&self.torrents.get(&torrent)?.content)
     }
+}
+
+fn raw(block: Block) -> RawBlock {
+    RawBlock { piece: block.piece().get(), begin: block.begin(), len: block.len() }
 }
 
 fn topic_of(event: &Event) -> Topic {

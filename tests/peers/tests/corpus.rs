@@ -5,6 +5,7 @@
 
 use fast_peer_core::lengths::PieceIndex;
 use fast_peer_core::metainfo::{FilePath, Metainfo, merkle};
+use peers::corpus::{read_json, shared};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
@@ -313,13 +314,6 @@ fn in_ranges(numbers: &[u64]) -> String {
     shown.collect::<Vec<_>>().join(",")
 }
 
-fn shared() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = env::var_os("FAST_PEER_SHARED").map_or_else(beside, PathBuf::from);
-    assert!(folder.join("corpus").is_dir(), "{}: no corpus there; set FAST_PEER_SHARED", folder.display());
-    folder
-}
-
 /// This test lies in `deps`, one folder below the binary.
 fn binary() -> PathBuf {
     let test = env::current_exe().expect("a test knows where it is");
@@ -327,11 +321,6 @@ fn binary() -> PathBuf {
     let binary = folder.join(format!("fast-peer{}", env::consts::EXE_SUFFIX));
     assert!(binary.is_file(), "{}: not there; run `cargo build` first", binary.display());
     binary
-}
-
-fn read_json(path: &Path) -> Value {
-    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn read_folder(folder: &Path) -> Vec<PathBuf> {

@@ -6,8 +6,8 @@ mod tests;
 
 pub use source::{Source, Sources};
 
-use super::address::{Subnet, canonical, is_dialable, is_local};
 use super::bans::{Ban, Bans};
+use crate::address::{Subnet, canonical, is_dialable, is_local};
 use crate::machine::{Deadline, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::btree_map::Entry as Slot;

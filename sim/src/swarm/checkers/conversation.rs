@@ -1,4 +1,4 @@
-//! What peers may say to each other: INV-S-02, 03, 09 to 12, 15 (per torrent) and 16.
+//! What peers may say to each other: INV-S-02, 03, 09 to 13, 15 (per torrent) and 16.
 
 use super::{BookEntry, Bounds, Facts, Observation, Verdict, hold};
 use core::time::Duration;
@@ -98,7 +98,7 @@ impl Conversations {
 
     pub(super) fn observe(&mut self, at: Timestamp, observation: &Observation<'_>) -> Verdict {
         match *observation {
-            Observation::Books { torrent, peers } => self.check_books(torrent, peers)?,
+            Observation::Books { torrent, peers } => self.check_books(at, torrent, peers)?,
             Observation::BlockSent { piece, begin, good } => {
                 hold(good, "INV-S-03", || format!("it serves wrong bytes in piece {piece} from {begin}"))?;
             }
@@ -335,7 +335,7 @@ impl Conversations {
     }
 
     /// Whether the client's books say of its peers what they said and were told.
-    fn check_books(&self, id: TorrentId, peers: &[BookEntry]) -> Verdict {
+    fn check_books(&self, at: Timestamp, id: TorrentId, peers: &[BookEntry]) -> Verdict {
         let unchoked = peers.iter().filter(|peer| !peer.we_choke).count() as u32;
         let most = self.bounds.unchoked;
         hold(unchoked <= most, "INV-S-16", || format!("it unchokes {unchoked} peers, {most} may be"))?;
@@ -352,6 +352,7 @@ impl Conversations {
             // or about to be.
             let most = talk.their_queue.min(MAX_OUTSTANDING) as usize;
             hold(out <= most, "INV-S-11", || format!("{out} requests to {conn} are out, {most} may be"))?;
+            talk.check_owed(at, peer)?;
         }
         Ok(())
     }
@@ -408,6 +409,25 @@ impl Conversation {
             self.asked.remove(&block);
         }
         true
+    }
+
+    /// Whether the client has in its books exactly the requests that nothing has ended: no block, reject or cancel, and
+    /// no choke where that ends them.
+    fn check_owed(&self, at: Timestamp, peer: &BookEntry) -> Verdict {
+        let conn = peer.conn;
+        for block in &peer.owed {
+            let owed = self.owed.get(block).is_some_and(|owed| !owed.cancelled);
+            hold(owed, "INV-S-13", || format!("it waits for {block} from {conn}, which was answered"))?;
+        }
+        // Of what it gave up for lack of time it says nothing; a cancel may wait to be written.
+        if self.is_late(at) || peer.unwritten {
+            return Ok(());
+        }
+        let known = |block: &RawBlock| peer.owed.contains(block) || peer.arriving == Some(*block);
+        let forgotten = self.owed.iter().find(|(block, owed)| !owed.cancelled && !known(block));
+        hold(forgotten.is_none(), "INV-S-13", || {
+            format!("it forgot {}, which {conn} owes", forgotten.expect("there is one").0)
+        })
     }
 
     fn owe(&mut self, at: Timestamp, block: RawBlock, torrent: &mut Torrent) {

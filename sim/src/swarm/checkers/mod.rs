@@ -4,6 +4,7 @@
 //! its decisions, only what it was told and what it did, so that a mistake in a client's own books can't hide from
 //! them. Each rule has the number under which it is known, and a test that breaks it and sees it fire.
 
+mod accounts;
 mod connections;
 mod contract;
 mod conversation;
@@ -21,6 +22,7 @@ use fast_peer_core::lengths::Lengths;
 use fast_peer_core::machine::{Deadline, Timestamp};
 use fast_peer_core::session::{Notice, Reason};
 use fast_peer_core::wire::{Frame, RawBlock};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A rule that was broken.
@@ -46,6 +48,8 @@ impl fmt::Display for Violation {
 /// What a bystander notes about one client, with what the bystander knows besides.
 #[derive(Clone, Debug)]
 pub(crate) enum Observation<'a> {
+    /// What the client counts of a torrent's blocks, and what a bystander counts.
+    Accounts { counted: Account, seen: Account },
     /// A connection is being opened from outside.
     Accepted { conn: ConnId, remote: SocketAddr, honest: bool },
     /// A part of a block leaves; `good` if these are the bytes of the torrent.
@@ -96,6 +100,23 @@ pub(crate) struct BookEntry {
     pub(crate) we_choke: bool,
     /// Requests that were made, or will be, and not answered.
     pub(crate) outstanding: usize,
+    /// Those of them that were made.
+    pub(crate) owed: BTreeSet<RawBlock>,
+    /// A block that is arriving, and not among them.
+    pub(crate) arriving: Option<RawBlock>,
+    /// Whether something that was decided is not written yet.
+    pub(crate) unwritten: bool,
+}
+
+/// Bytes of the blocks of one torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// What came.
+    pub(crate) received: u64,
+    /// What was sent.
+    pub(crate) sent: u64,
+    /// What came and is kept: in pieces that were verified, or of which more has to come.
+    pub(crate) useful: u64,
 }
 
 /// What the checkers know about a torrent.
@@ -116,8 +137,8 @@ pub(crate) struct Bounds {
     pub(crate) half_open: u32,
     /// Peers of one torrent, regular and optimistic slots together.
     pub(crate) unchoked: u32,
-    /// The bytes that may leave at once when there is a rate limit.
-    pub(crate) burst: u64,
+    /// The bytes of messages that may leave at once under a rate limit, besides a burst of a quarter of a second.
+    pub(crate) messages: u64,
     pub(crate) stop_within: Duration,
 }
 
@@ -197,6 +218,7 @@ impl Checkers {
             .and_then(|()| self.metadata.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
+            .and_then(|()| accounts::observe(observation))
             .map_err(|Breach { rule, what }| Box::new(Violation { rule, at, who: who.to_owned(), what }))
     }
 }
@@ -210,7 +232,7 @@ mod tests {
         connections_per_torrent: 3,
         half_open: 2,
         unchoked: 2,
-        burst: 1000,
+        messages: 1000,
         stop_within: Duration::from_secs(5),
     };
 

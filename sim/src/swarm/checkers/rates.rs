@@ -7,7 +7,7 @@ use fast_peer_core::machine::Timestamp;
 /// if no window of any length sees more than the limit allows and one burst.
 #[derive(Debug)]
 pub(super) struct Rates {
-    burst: u64,
+    messages: u64,
     limit: Option<u64>,
     /// What may still leave now, in millionths of a byte.
     level: u128,
@@ -16,20 +16,25 @@ pub(super) struct Rates {
 
 impl Rates {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { burst: bounds.burst, limit: None, level: 0, filled_at: Timestamp::ZERO }
+        Self { messages: bounds.messages, limit: None, level: 0, filled_at: Timestamp::ZERO }
+    }
+
+    /// The most that may leave at once, in millionths of a byte.
+    fn most(&self, limit: u64) -> u128 {
+        u128::from(self.messages + (limit / 4).max(BURST_MIN)) * MILLION
     }
 
     pub(super) fn observe(&mut self, at: Timestamp, observation: &Observation<'_>) -> Verdict {
         match *observation {
             Observation::SetUpLimit { bytes_per_s } => {
                 self.limit = bytes_per_s;
-                self.level = u128::from(self.burst) * MILLION;
+                self.level = bytes_per_s.map_or(0, |limit| self.most(limit));
                 self.filled_at = at;
             }
             Observation::SentBytes { len } => {
                 let Some(limit) = self.limit else { return Ok(()) };
                 let filled = at.since(self.filled_at).as_micros() * u128::from(limit);
-                self.level = (self.level + filled).min(u128::from(self.burst) * MILLION);
+                self.level = (self.level + filled).min(self.most(limit));
                 self.filled_at = at;
                 let cost = u128::from(len) * MILLION;
                 hold(cost <= self.level, "INV-S-20", || {
@@ -45,10 +50,13 @@ impl Rates {
 
 const MILLION: u128 = 1_000_000;
 
+/// A block, so that something can leave under any limit.
+const BURST_MIN: u64 = 1 << 14;
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{BOUNDS, expect_breach};
-    use super::{Observation, Rates, Timestamp};
+    use super::{BURST_MIN, Observation, Rates, Timestamp};
 
     #[test]
     fn s20_more_than_the_limit_and_a_burst() {
@@ -58,7 +66,7 @@ mod tests {
         };
         sent(&mut rates, 0, 1 << 40).expect("there is no limit yet");
         rates.observe(Timestamp::ZERO, &Observation::SetUpLimit { bytes_per_s: Some(100) }).unwrap();
-        sent(&mut rates, 0, BOUNDS.burst).unwrap();
+        sent(&mut rates, 0, BOUNDS.messages + BURST_MIN).unwrap();
         sent(&mut rates, 1_000_000, 100).unwrap();
         expect_breach(sent(&mut rates, 1_500_000, 51), "INV-S-20");
         sent(&mut rates, 1_500_000, 50).unwrap();

@@ -1,7 +1,7 @@
 use super::super::tests::{BOUNDS, expect_breach};
 use super::{
-    Arc, Bitfield, BookEntry, ConnId, Conversations, Facts, Frame, InfoHash, Lengths, MAX_OWNERS, Message,
-    Notice, Observation, RawBlock, Timestamp, TorrentId, Verdict,
+    Arc, BTreeSet, Bitfield, BookEntry, ConnId, Conversations, Facts, Frame, InfoHash, Lengths, MAX_OWNERS,
+    Message, Notice, Observation, RawBlock, Timestamp, TorrentId, Verdict,
 };
 use bytes::Bytes;
 use fast_peer_core::id::PeerId;
@@ -80,6 +80,12 @@ impl Client {
         let frame = Frame::PieceHead { piece, begin: number * BLOCK, len: BLOCK };
         self.observe(&Observation::Sent { conn, frame: &frame, false_claim: None, unsent: 0 })
     }
+}
+
+/// A is choked and owes nothing.
+fn entry_of_a(has: Bitfield) -> BookEntry {
+    let owed = BTreeSet::new();
+    BookEntry { conn: A, has, we_choke: true, outstanding: 0, owed, arriving: None, unwritten: false }
 }
 
 fn block(piece: u32, number: u32) -> RawBlock {
@@ -187,6 +193,33 @@ fn s12_what_is_had_or_unwanted_or_came_already() {
 }
 
 #[test]
+fn s13_a_request_that_is_forgotten_or_kept_when_it_has_ended() {
+    let mut client = Client::new();
+    client.open(A);
+    client.request(A, 0, 0).unwrap();
+    client.request(A, 0, 1).unwrap();
+    let books = |client: &mut Client, owed: &[u32], arriving: Option<u32>, unwritten| {
+        let owed = owed.iter().map(|number| block(0, *number)).collect();
+        let arriving = arriving.map(|number| block(0, number));
+        let entry = BookEntry { owed, arriving, unwritten, ..entry_of_a(Bitfield::all(4)) };
+        client.observe(&Observation::Books { torrent: T, peers: &[entry] })
+    };
+    books(&mut client, &[0, 1], None, false).unwrap();
+    expect_breach(books(&mut client, &[0], None, false), "INV-S-13");
+    books(&mut client, &[0], None, true).expect("a cancel may wait to be written");
+    books(&mut client, &[0], Some(1), false).expect("it is arriving");
+    client.block_comes(A, 0, 1);
+    expect_breach(books(&mut client, &[0, 1], None, false), "INV-S-13");
+    books(&mut client, &[0], None, false).unwrap();
+    client.sent(A, Message::Cancel(block(0, 0))).unwrap();
+    expect_breach(books(&mut client, &[0], None, false), "INV-S-13");
+    books(&mut client, &[], None, false).unwrap();
+    client.request(A, 1, 0).unwrap();
+    client.at = 60_000_000;
+    books(&mut client, &[], None, false).expect("its time ran out");
+}
+
+#[test]
 fn s15_too_many_connections_for_one_torrent() {
     let mut client = Client::new();
     (1..=3).for_each(|conn| client.meet(ConnId(conn)).unwrap());
@@ -200,7 +233,7 @@ fn s11_s14_and_s16_books_that_differ_from_what_was_said() {
     client.seen(A, Message::Have(1));
     let mut has = Bitfield::none(4);
     let entry = |has: &Bitfield, we_choke, outstanding| {
-        vec![BookEntry { conn: A, has: has.clone(), we_choke, outstanding }]
+        vec![BookEntry { we_choke, outstanding, ..entry_of_a(has.clone()) }]
     };
     let mut books = |peers: Vec<BookEntry>| client.observe(&Observation::Books { torrent: T, peers: &peers });
     expect_breach(books(entry(&has, true, 0)), "INV-S-14");

@@ -1,0 +1,127 @@
+//! Vectors that the BEPs publish, and packets that were captured, against the core's own reading of them.
+//!
+//! The corpus must be in `../shared` or where `FAST_PEER_SHARED` points.
+
+use fast_peer_core::dht::bloom::Bloom;
+use fast_peer_core::dht::item::{Item, MutableLink, SecretKey, immutable_target, mutable_target};
+use fast_peer_core::dht::message::{Malformed, Message};
+use fast_peer_core::dht::node_id::NodeId;
+use peers::corpus::{read_json, shared};
+use serde_json::Value;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+/// Packets that nobody can answer, and why.
+const REFUSED: &[(&str, Malformed)] = &[
+    // Without a transaction there is nothing that an answer could be paired with.
+    ("d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:y1:qe", Malformed::Garbage),
+];
+
+#[test]
+fn every_packet_of_the_dht_is_read_without_loss() {
+    let bep_5 = vectors("bep5_krpc.json");
+    let captured = vectors("dht_packets.json");
+    let printed =
+        list(&bep_5["messages"]).iter().map(|message| text(&message["bencoded"]).as_bytes().to_vec());
+    let sent = list(&captured["packets"]).iter().map(|packet| unhex(text(&packet["bytes"])));
+    let (mut read, mut refused) = (0, 0);
+    for packet in printed.chain(sent) {
+        let shown = packet.escape_ascii().to_string();
+        match Message::parse(&packet) {
+            Ok(message) => {
+                assert_eq!(message.encode().escape_ascii().to_string(), shown);
+                read += 1;
+            }
+            Err(error) => {
+                assert!(REFUSED.contains(&(&shown, error)), "{shown}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((read, refused), (10 + 15, REFUSED.len()));
+}
+
+#[test]
+fn the_filter_of_bep_33_comes_out() {
+    let published = fs::read_to_string(path("bep33_bloom.txt")).expect("the corpus has this file");
+    let rows = published.lines().filter(|line| {
+        let mut words = line.split_whitespace().peekable();
+        words.peek().is_some()
+            && words.all(|word| word.len() == 8 && word.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    });
+    let expected = unhex(&rows.flat_map(str::split_whitespace).collect::<String>());
+    let mut bloom = Bloom::new();
+    (0..=255).for_each(|i| bloom.insert(Ipv4Addr::new(192, 0, 2, i).into()));
+    (0..=0x3e7).for_each(|i| bloom.insert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, i).into()));
+    assert_eq!(bloom.as_bytes()[..], expected);
+    assert!(published.contains("should be 1224.9308") && bloom.estimate() == 1225);
+}
+
+#[test]
+fn the_names_of_bep_42_suit_their_addresses() {
+    let published = vectors("bep42_node_id.json");
+    for vector in list(&published["valid"]) {
+        let ip: IpAddr = text(&vector["ip"]).parse().expect("an address");
+        let id = NodeId(array(&vector["node_id"]));
+        assert_eq!(u64::from(id.0[19]), vector["rand"], "{ip}");
+        assert!(id.is_secure_for(ip), "{ip}");
+        assert!(!id.is_secure_for(Ipv4Addr::new(8, 8, 8, 8).into()), "{ip}");
+    }
+    assert_eq!(list(&published["valid"]).len(), 5);
+}
+
+#[test]
+fn the_items_of_beps_44_and_46_are_signed_alike() {
+    let published = vectors("bep44_items.json");
+    for vector in list(&published["bep44"]) {
+        let (value, target) = (text(&vector["value"]).as_bytes(), NodeId(array(&vector["target_ID"])));
+        if vector["public_key"].is_null() {
+            assert_eq!(immutable_target(value), target);
+            assert_eq!(Item::immutable(value).map(|item| item.target()), Ok(target));
+            continue;
+        }
+        let key = SecretKey::from_expanded(&array(&vector["private_key"]));
+        assert_eq!(key.public(), array(&vector["public_key"]));
+        let salt = vector["salt"].as_str().unwrap_or_default().as_bytes();
+        let item = Item::sign(&key, salt, vector["seq"].as_i64().expect("a number"), value).expect("an item");
+        assert_eq!(item.target(), target);
+        assert_eq!(item.part(None).signature, Some(&array(&vector["signature"])));
+        assert_eq!(Item::from_put(&item.put(b"", None)), Ok(item));
+    }
+    for vector in list(&published["bep46"]) {
+        let salt = unhex(vector["salt"].as_str().unwrap_or_default());
+        let link = MutableLink { key: array(&vector["public_key"]), salt };
+        assert_eq!(link.target(), NodeId(array(&vector["target_ID"])));
+        assert_eq!(mutable_target(&link.key, &link.salt), link.target());
+        assert_eq!(MutableLink::parse(&link.to_string()), Some(link));
+    }
+    assert_eq!((list(&published["bep44"]).len(), list(&published["bep46"]).len()), (3, 2));
+}
+
+fn vectors(name: &str) -> Value {
+    read_json(&path(name))
+}
+
+fn path(name: &str) -> PathBuf {
+    shared().join("corpus/vectors").join(name)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+fn array<const N: usize>(value: &Value) -> [u8; N] {
+    unhex(text(value)).try_into().expect("so many bytes")
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    assert!(rest.is_empty(), "an even number of digits");
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    pairs.iter().map(|pair| byte(pair).expect("hex digits")).collect()
+}
