@@ -6,10 +6,12 @@
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId};
 use crate::lengths::{Block, FileMap, PieceIndex};
+use crate::lsd::{self, Announcement, Lsd};
 use crate::machine::{Machine, Outbox, Timestamp};
 use crate::metadata::{self, Metadata};
 use crate::metainfo::{Assembly, AssemblyError, merkle};
 use crate::peer::{self, Peer};
+use crate::pex::{self, Pex};
 use crate::rng::Rng;
 use crate::session::{Intake, WriteBatch};
 use crate::store::expected::Expected;
@@ -20,7 +22,9 @@ use crate::tracker::{
     Announce, AnnounceId, AnnounceRequest, Announcer, AnnouncerAction, AnnouncerEvent, Answer, AskId,
     Question, RetryIn, TrackerError, UdpAction, UdpEvent, UdpTrackers, parse_tiers,
 };
-use crate::wire::{self, Handshake, MAX_METADATA_LEN, Message, RawBlock, Reserved};
+use crate::wire::{
+    self, Handshake, MAX_METADATA_LEN, Message, PexFlags, PexMessage, RawBlock, Reserved,
+};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -40,8 +44,20 @@ fn the_announcer_keeps_the_laws() {
 }
 
 #[test]
+fn the_calls_into_the_local_network_keep_the_laws() {
+    let tally = live_many::<Calling>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
 fn the_metadata_keeps_the_laws() {
     let tally = live_many::<Fetching>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_peer_exchange_keeps_the_laws() {
+    let tally = live_many::<Telling>();
     assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 
@@ -441,6 +457,76 @@ impl Subject for Storing {
             }
             _ => {}
         }
+    }
+}
+
+/// Torrents that come and go, and calls of others.
+#[derive(Debug)]
+struct Calling(Lsd);
+
+impl Subject for Calling {
+    type Input = lsd::Event;
+    type Machine = Lsd;
+
+    fn new(_now: Timestamp, rng: &mut Rng) -> Self {
+        Self(Lsd::new(rng.fork("lsd")))
+    }
+
+    fn machine(&mut self) -> &mut Lsd {
+        &mut self.0
+    }
+
+    fn draw(&self, rng: &mut Rng) -> lsd::Event {
+        let torrent = InfoHash([rng.below(60) as u8; 20]);
+        match rng.below(16) {
+            0 => lsd::Event::Listening { port: rng.below(3) as u16 },
+            1..=3 => lsd::Event::Unshared { torrent },
+            4..=10 => lsd::Event::Shared { torrent },
+            11 => lsd::Event::Datagram { from: tracker(rng), data: garbage(rng, 100) },
+            _ => {
+                let call = Announcement { port: 1 + rng.below(9) as u16, torrents: vec![torrent], cookie: None };
+                lsd::Event::Datagram { from: tracker(rng), data: call.encode(lsd::Group::V4).into() }
+            }
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &lsd::Event, out: &mut Outbox<lsd::Action>) {
+        self.0.handle_event(now, input.clone(), out);
+    }
+}
+
+/// Peers that come, go and tell of others.
+#[derive(Debug)]
+struct Telling(Pex);
+
+impl Subject for Telling {
+    type Input = pex::Event;
+    type Machine = Pex;
+
+    fn new(_now: Timestamp, _rng: &mut Rng) -> Self {
+        Self(Pex::new())
+    }
+
+    fn machine(&mut self) -> &mut Pex {
+        &mut self.0
+    }
+
+    fn draw(&self, rng: &mut Rng) -> pex::Event {
+        let peer = ConnId(rng.below(150));
+        let addr = SocketAddr::from(([203, 0, 113, peer.0 as u8], 1 + rng.below(2) as u16));
+        match rng.below(16) {
+            0..=8 => pex::Event::Contact { peer, addr, flags: PexFlags(rng.below(32) as u8) },
+            9..=11 => pex::Event::Gone { peer },
+            12 | 13 => {
+                let message = PexMessage { added: vec![(addr, PexFlags(0))], dropped: vec![addr] };
+                pex::Event::Heard { peer: ConnId(rng.below(4)), message }
+            }
+            _ => pex::Event::Listens { peer, remote: addr },
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &pex::Event, out: &mut Outbox<pex::Action>) {
+        self.0.handle_event(now, input.clone(), out);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod id;
 #[cfg(test)]
 mod laws;
 pub mod lengths;
+pub mod lsd;
 pub mod machine;
 pub mod magnet;
 pub mod metadata;

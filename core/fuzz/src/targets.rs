@@ -10,6 +10,7 @@ use fast_peer_core::dht::message::{
 };
 use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
 use fast_peer_core::id::InfoHash;
+use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
@@ -18,8 +19,8 @@ use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
 };
 use fast_peer_core::wire::{
-    self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, METADATA_PIECE_LEN,
-    MetadataMessage, Offence,
+    self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, MAX_PEX_PEERS,
+    METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -34,11 +35,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
+    ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
     ("path_sanitise", path_sanitise),
     ("udp_tracker", udp_tracker),
     ("ut_metadata", ut_metadata),
+    ("ut_pex", ut_pex),
     ("wire_stream", wire_stream),
 ];
 
@@ -155,6 +158,18 @@ pub fn http_tracker(data: &[u8]) {
     assert!(Document::parse(&body, Limits::FILE).is_ok_and(|document| document.quirks().is_empty()));
 }
 
+/// A call into the local network survives being written and read again, and names neither too many torrents nor none.
+pub fn lsd(data: &[u8]) {
+    let Some(call) = Announcement::parse(data) else { return };
+    assert!(call.port != 0 && (1..=lsd::MAX_TORRENTS).contains(&call.torrents.len()));
+    assert!(call.cookie.as_ref().is_none_or(|cookie| cookie.len() <= lsd::MAX_COOKIE_LEN));
+    for group in lsd::Group::ALL {
+        let written = call.encode(group);
+        assert!(written.len() <= lsd::MAX_LEN);
+        assert_eq!(Announcement::parse(&written).as_ref(), Some(&call));
+    }
+}
+
 /// A link that is read can be written, and is then read alike.
 pub fn magnet(data: &[u8]) {
     let Ok(link) = str::from_utf8(data) else { return };
@@ -244,6 +259,15 @@ pub fn ut_metadata(data: &[u8]) {
         assert!(total_len.is_none_or(|len| (1..=MAX_METADATA_LEN).contains(&len)));
     }
     assert_eq!(MetadataMessage::parse(&message.encode().into()), Ok(Some(message)));
+}
+
+/// What a message about other peers says survives being written and read again, and its lists are bounded.
+pub fn ut_pex(data: &[u8]) {
+    let Ok(message) = PexMessage::parse(data) else { return };
+    assert!(message.added.len() <= 2 * MAX_PEX_PEERS && message.dropped.len() <= 2 * MAX_PEX_PEERS);
+    let ports = message.added.iter().map(|(addr, _)| addr).chain(&message.dropped).map(SocketAddr::port);
+    assert!(ports.into_iter().all(|port| port != 0));
+    assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
 }
 
 /// A stream gives the same frames however it is cut, and each message is read again as it was when it is written.

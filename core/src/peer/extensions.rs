@@ -4,7 +4,7 @@ use super::{Action, Offer, Peer, Stage};
 use crate::machine::Outbox;
 use crate::session::WriteBatch;
 use crate::wire::{
-    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, Message, MetadataMessage, Offence,
+    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, Message, MetadataMessage, Offence, PexMessage,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -38,9 +38,12 @@ impl Peer {
         if !self.setup.ours.reserved.extended() {
             return Err(Offence::ExtendedNotAgreed);
         }
-        let extension = Extension::from_our_id(id).filter(|known| self.offered.id(*known).is_some());
-        if extension == Some(Extension::UtMetadata) {
-            out.extend(MetadataMessage::parse(payload)?.map(Action::Metadata));
+        match Extension::from_our_id(id).filter(|known| self.offered.id(*known).is_some()) {
+            Some(Extension::UtMetadata) => {
+                out.extend(MetadataMessage::parse(payload)?.map(Action::Metadata));
+            }
+            Some(Extension::UtPex) => out.push_back(Action::Pex(PexMessage::parse(payload)?)),
+            Some(Extension::LtDonthave | Extension::UploadOnly | Extension::UtHolepunch) | None => {}
         }
         Ok(())
     }
@@ -74,6 +77,12 @@ impl Peer {
             MetadataMessage::Reject { .. } | MetadataMessage::Request { .. } => {
                 self.say(&Message::Extended { id, payload: message.encode().into() });
             }
+        }
+    }
+
+    pub(super) fn on_pex(&mut self, message: &PexMessage) {
+        if let Some(id) = self.their_id(Extension::UtPex).filter(|_| self.stage == Stage::Open) {
+            self.say(&Message::Extended { id, payload: message.encode().into() });
         }
     }
 

@@ -23,7 +23,7 @@ use crate::session::{Reason, WriteBatch};
 use crate::store::payload::Payload;
 use crate::wire::{
     self, Decoder, ExtendedHandshake, ExtensionIds, Handshake, Message, MetadataMessage, PIECE_HEAD_LEN,
-    RawBlock,
+    PexMessage, RawBlock,
 };
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -108,6 +108,8 @@ pub enum Event {
     Interest(bool),
     /// Say this about the metadata, if they know what that is.
     Metadata(MetadataMessage),
+    /// Tell them of other peers, if they take such messages.
+    Pex(PexMessage),
     /// Say anew which extensions we know: since the last time something has changed.
     Offer(Offer),
     /// The torrent's pieces are known. What they said of them before is looked at.
@@ -179,6 +181,8 @@ pub enum Action {
     ListenPort(u16),
     /// They say something about the metadata.
     Metadata(MetadataMessage),
+    /// They tell of other peers.
+    Pex(PexMessage),
     /// Read this for them.
     Read {
         /// Comes back with the answer.
@@ -574,6 +578,7 @@ impl Machine for Peer {
                 self.say_extended(offer.handshake());
                 self.offered = offer.ids;
             }
+            Event::Pex(message) => self.on_pex(&message),
             Event::Pieces(map) => self.on_pieces(map, out),
             Event::Read { token, payload } => {
                 let failed = self.uploads.read(token, payload.as_ref());

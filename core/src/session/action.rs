@@ -4,6 +4,7 @@ use super::NewContent;
 use super::reason::Reason;
 use crate::id::{ConnId, JobId, TorrentId};
 use crate::lengths::PieceIndex;
+use crate::lsd::Group;
 use crate::metainfo::AssemblyError;
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
@@ -46,6 +47,13 @@ pub enum Action {
         job: JobId,
         /// An absolute http or https URL.
         url: String,
+    },
+    /// Send a datagram to a group of the local network (BEP 14). A driver that could not join the group drops it.
+    Multicast {
+        /// Which group.
+        group: Group,
+        /// The datagram.
+        data: Bytes,
     },
     /// Tell the user.
     Notice(Notice),
@@ -260,6 +268,7 @@ impl fmt::Display for Action {
             Self::Disk { job, torrent, op } => write!(f, "{job} {torrent} {op}"),
             // What follows the host may hold a passkey.
             Self::Http { job, url } => write!(f, "{job} http {}", crate::tracker::redacted(url)),
+            Self::Multicast { group, data } => write!(f, "multicast {group} len={}", data.len()),
             Self::Notice(notice) => notice.fmt(f),
             Self::ReadCredit { conn, bytes } => write!(f, "{conn} read credit {bytes}"),
             Self::Resolve { job, host } => write!(f, "{job} resolve {host}"),

@@ -23,6 +23,10 @@ pub struct Config {
     pub peers_per_piece: usize,
     /// Peers of one torrent that are served at once.
     pub upload_slots: usize,
+    /// Whether peers tell each other of peers (BEP 11).
+    pub pex: bool,
+    /// Whether peers are looked for in the local network (BEP 14).
+    pub lsd: bool,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
     /// Bytes a second received; nothing means no limit.
@@ -42,6 +46,8 @@ impl Default for Config {
             max_requests: 250,
             peers_per_piece: usize::MAX,
             upload_slots: 8,
+            pex: true,
+            lsd: true,
             store_budget: 8 << 20,
             down_bytes_per_s: None,
             up_bytes_per_s: None,

@@ -63,6 +63,13 @@ pub enum Event {
         /// The port, TCP and UDP alike.
         port: u16,
     },
+    /// A datagram came to one of the groups that [`Action::Multicast`](super::Action::Multicast) goes to.
+    Multicast {
+        /// Who sent it, if the address is not forged.
+        from: SocketAddr,
+        /// Its bytes.
+        data: Bytes,
+    },
     /// A torrent leaves the session.
     RemoveTorrent {
         /// The torrent.
@@ -161,6 +168,7 @@ impl fmt::Display for Event {
             }
             Self::HttpDone { job, result: Err(error) } => write!(f, "{job} http failed: {error}"),
             Self::Listening { port } => write!(f, "listening {port}"),
+            Self::Multicast { from, data } => write!(f, "multicast from={from} len={}", data.len()),
             Self::RemoveTorrent { torrent } => write!(f, "{torrent} remove"),
             Self::Resolved { job, result: Ok(addrs) } => {
                 write!(f, "{job} resolved")?;

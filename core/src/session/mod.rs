@@ -12,6 +12,7 @@ mod config;
 mod conns;
 mod event;
 mod jobs;
+mod local;
 mod reason;
 
 pub use crate::torrent::status::{Status, Waiting};
@@ -22,6 +23,7 @@ pub use event::{Event, HttpAnswer, HttpError, NetError};
 pub use reason::Reason;
 
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
@@ -57,6 +59,8 @@ pub struct Session {
     next_ask: u64,
     actions: Outbox<Action>,
     udp: UdpTrackers,
+    /// Nothing if peers are not looked for in the local network.
+    lsd: Option<Lsd>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
     down: RateLimiter,
@@ -82,6 +86,7 @@ struct Pending {
     /// Torrents whose state may have changed.
     touched: BTreeSet<TorrentId>,
     settling: bool,
+    lsd: Outbox<lsd::Action>,
     udp: Outbox<UdpAction>,
 }
 
@@ -90,6 +95,8 @@ struct Slot {
     torrent: Torrent,
     due: Option<Timestamp>,
     remove: bool,
+    /// Whether it is called out in the local network.
+    called: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +117,7 @@ impl Session {
             max_requests: config.max_requests,
             peers_per_piece: config.peers_per_piece,
             upload_slots: config.upload_slots,
+            pex: config.pex,
             store_budget: config.store_budget,
         };
         Self {
@@ -126,6 +134,7 @@ impl Session {
             next_ask: 0,
             actions: Outbox::new(),
             udp: UdpTrackers::new(rng.fork("udp trackers")),
+            lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
             datagrams: VecDeque::new(),
             listen_port: 0,
             down: RateLimiter::new(start, config.down_bytes_per_s),
@@ -156,7 +165,7 @@ impl Session {
         let names = core::mem::take(&mut new.peer_names);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
         torrent.set_listen_port(self.listen_port);
-        self.torrents.insert(id, Slot { torrent, due: None, remove: false });
+        self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
         for (host, port) in names {
@@ -196,7 +205,9 @@ impl Session {
             Event::Listening { port } => {
                 self.listen_port = port;
                 self.torrents.values_mut().for_each(|slot| slot.torrent.set_listen_port(port));
+                self.tell_lsd(now, lsd::Event::Listening { port });
             }
+            Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
             Event::RemoveTorrent { torrent } => {
                 if let Some(slot) = self.torrents.get_mut(&torrent) {
                     slot.remove = true;
@@ -234,6 +245,10 @@ impl Session {
         }
         self.udp.handle_timeout(now, &mut self.pending.udp);
         self.drain_udp(now);
+        if let Some(lsd) = &mut self.lsd {
+            lsd.handle_timeout(now, &mut self.pending.lsd);
+        }
+        self.drain_lsd(now);
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
             self.unthrottle();
@@ -268,6 +283,7 @@ impl Session {
             },
         });
         next = Deadline::earlier(next, self.udp.poll_timeout());
+        next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
     }
@@ -333,6 +349,7 @@ impl Session {
                 self.on_torrent_action(now, id, action);
             } else if let Some(id) = self.pending.touched.pop_first() {
                 self.dial(now, id);
+                self.call_or_not(now, id);
                 self.file_due(id);
             } else {
                 break;
@@ -415,7 +432,9 @@ impl Session {
     fn on_torrent_stopped(&mut self, id: TorrentId) {
         if self.torrents.get(&id).is_some_and(|slot| slot.remove) {
             let slot = self.torrents.remove(&id).expect("it was found just now");
-            self.by_hash.remove(&slot.torrent.info_hash());
+            let torrent = slot.torrent.info_hash();
+            self.by_hash.remove(&torrent);
+            self.tell_lsd(self.now, lsd::Event::Unshared { torrent });
             self.crowded.remove(&id);
             if let Some(at) = slot.due {
                 self.due.remove(&(at, Due::Torrent(id)));

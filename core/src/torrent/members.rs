@@ -9,6 +9,7 @@ use crate::lengths::{Block, MAX_PIECES, PieceIndex};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::metadata;
 use crate::peer::{self, Hello, Peer, Setup};
+use crate::pex;
 use crate::pieces::{Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
@@ -271,6 +272,7 @@ impl Torrent {
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
             peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
             peer::Action::Metadata(message) => self.on_metadata_message(now, conn, message),
+            peer::Action::Pex(message) => self.tell_pex(now, pex::Event::Heard { peer: conn, message }),
             peer::Action::Read { token, piece, begin, len } => {
                 let Some(content) = &mut self.content else { return };
                 let read = content.next_read;
@@ -331,6 +333,7 @@ impl Torrent {
             }
         };
         self.tell(now, conn, peer::Event::Hello(hello));
+        self.update_contact(now, conn);
     }
 
     fn on_bitfield(&mut self, now: Timestamp, conn: ConnId, has: Bitfield, out: &mut Outbox<Action>) {
@@ -340,6 +343,7 @@ impl Torrent {
         member.interesting = content.picker.interesting(&has);
         member.has = has;
         self.update_interest(now, conn);
+        self.update_contact(now, conn);
         self.drop_if_useless(now, conn, out);
     }
 
@@ -356,6 +360,7 @@ impl Torrent {
         member.interesting += u32::from(content.picker.wants(piece));
         self.update_interest(now, conn);
         if full {
+            self.update_contact(now, conn);
             self.drop_if_useless(now, conn, out);
         }
     }
@@ -504,6 +509,7 @@ impl Torrent {
         }
         self.free_slot(now, conn);
         self.tell_metadata(now, metadata::Event::Gone { peer: conn });
+        self.tell_pex(now, pex::Event::Gone { peer: conn });
         self.pending.work = true;
     }
 

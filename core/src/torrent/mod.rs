@@ -23,6 +23,7 @@ use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::metadata::{self, Metadata};
 use crate::metainfo::Metainfo;
 use crate::peer::{self, Peer};
+use crate::pex::{self, Pex};
 use crate::rng::Rng;
 use crate::session::{Notice, Reason};
 use crate::store;
@@ -33,7 +34,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use known_peers::{KnownPeers, Source};
 use members::Member;
@@ -54,6 +55,7 @@ pub(crate) struct Common {
     pub(crate) max_requests: u32,
     pub(crate) peers_per_piece: usize,
     pub(crate) upload_slots: usize,
+    pub(crate) pex: bool,
     pub(crate) store_budget: u64,
 }
 
@@ -71,6 +73,9 @@ pub struct Torrent {
     check_only: bool,
     listen_port: u16,
     metadata: Metadata,
+    discover: bool,
+    /// Nothing if peers are not to tell each other of peers.
+    pex: Option<Pex>,
     /// The files that the magnet link selects.
     select_only: Vec<(u32, u32)>,
     content: Option<Content>,
@@ -95,6 +100,7 @@ pub struct Torrent {
 struct Pending {
     announcer: Outbox<AnnouncerAction>,
     metadata: Outbox<metadata::Action>,
+    pex: Outbox<pex::Action>,
     peer: Outbox<peer::Action>,
     peers: Outbox<(ConnId, peer::Action)>,
     store: Outbox<store::Action>,
@@ -165,6 +171,8 @@ impl Torrent {
             check_only: new.check_only,
             listen_port: 0,
             metadata,
+            discover: new.discover,
+            pex: (common.pex && new.discover && !private).then(Pex::new),
             select_only: new.select_only,
             content: new.content.map(|content| Content::new(content, &common, rng)),
             known: KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers")),
@@ -217,6 +225,16 @@ impl Torrent {
     /// Its connections and what each peer has: nothing before the metadata is known.
     pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Bitfield)> {
         self.members.values().map(|member| (&member.peer, &member.has))
+    }
+
+    /// Whether peers may only come from the trackers (BEP 27), as far as that is known.
+    pub fn is_private(&self) -> bool {
+        self.metainfo().is_some_and(|metainfo| metainfo.is_private())
+    }
+
+    /// Whether peers are wanted from wherever they are.
+    pub(crate) fn is_discoverable(&self) -> bool {
+        self.online && self.discover && !self.is_private()
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -284,8 +302,22 @@ impl Torrent {
         peers: impl IntoIterator<Item = SocketAddr>,
         source: Source,
     ) {
+        self.learn(now, peers, source, None);
+    }
+
+    /// Takes addresses in that `source` named; `teller` is the peer or node among those, if it was one.
+    fn learn(
+        &mut self,
+        now: Timestamp,
+        peers: impl IntoIterator<Item = SocketAddr>,
+        source: Source,
+        teller: Option<IpAddr>,
+    ) {
+        if self.is_private() && matches!(source, Source::Dht | Source::Lsd | Source::Pex) {
+            return;
+        }
         for peer in peers {
-            if let Err(refusal) = self.known.learn(now, peer, source, None) {
+            if let Err(refusal) = self.known.learn(now, peer, source, teller) {
                 tracing::debug!(%peer, %refusal, "address not taken in");
             }
         }
@@ -347,6 +379,9 @@ impl Torrent {
         }
         self.announcer.handle_timeout(now, &mut self.pending.announcer);
         self.metadata.handle_timeout(now, &mut self.pending.metadata);
+        if let Some(pex) = &mut self.pex {
+            pex.handle_timeout(now, &mut self.pending.pex);
+        }
         self.rechoke_if_due(now);
         self.tell_haves_if_due(now, out);
         self.settle(now, out);
@@ -357,6 +392,7 @@ impl Torrent {
         if self.online {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
             next = Deadline::earlier(next, self.metadata.poll_timeout());
+            next = Deadline::earlier(next, self.pex.as_ref().and_then(Pex::poll_timeout));
         }
         if let Some(content) = &self.content {
             next = Deadline::earlier(next, content.store.poll_timeout());
@@ -386,6 +422,8 @@ impl Torrent {
                 self.on_store_action(now, action, out);
             } else if let Some(action) = self.pending.metadata.pop_front() {
                 self.on_metadata_action(now, action, out);
+            } else if let Some(action) = self.pending.pex.pop_front() {
+                self.on_pex_action(now, action, out);
             } else if let Some(action) = self.pending.announcer.pop_front() {
                 out.push_back(Action::Tracker(action));
             } else if core::mem::take(&mut self.pending.work) {

@@ -33,6 +33,8 @@ pub struct NewTorrent {
     pub up_bytes_per_s: Option<u64>,
     /// Whether to do no more than check what is there: no peers, no trackers.
     pub check_only: bool,
+    /// Whether peers may be looked for besides by trackers and by hand. Of a private torrent they never are.
+    pub discover: bool,
 }
 
 impl NewTorrent {
@@ -52,6 +54,7 @@ impl NewTorrent {
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             check_only: false,
+            discover: true,
         }
     }
 }

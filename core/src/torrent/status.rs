@@ -65,6 +65,10 @@ pub enum Waiting {
     Disk(DiskError),
     /// Peers are asked for the metadata.
     Metadata {
+        /// How many of its pieces are here.
+        have: u32,
+        /// How many pieces there are, by what peers say.
+        all: u32,
         /// How many say that they have it.
         peers: u32,
     },
@@ -103,7 +107,9 @@ impl fmt::Display for Waiting {
             Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
             Self::Content => f.write_str("waiting to be told what to download"),
             Self::Disk(error) => write!(f, "{error}; trying again"),
-            Self::Metadata { peers } => write!(f, "asking {peers} peers for the metadata"),
+            Self::Metadata { have, all, peers } => {
+                write!(f, "metadata {have}/{all} pieces from {peers} peers")
+            }
             Self::NoMetadata { peers } => write!(f, "none of {peers} peers has the metadata"),
             Self::NoPeers { next_announce: Some(time) } => {
                 write!(f, "no peers; the tracker is asked again in {} s", time.as_secs())
@@ -173,7 +179,8 @@ impl Torrent {
             None => match self.metadata.progress() {
                 None => return Some(Waiting::Content),
                 Some(progress) if progress.sources > 0 => {
-                    return Some(Waiting::Metadata { peers: progress.sources });
+                    let metadata::Progress { sources: peers, pieces_have: have, pieces: all } = progress;
+                    return Some(Waiting::Metadata { have, all, peers });
                 }
                 Some(_) if peers > 0 => return Some(Waiting::NoMetadata { peers }),
                 Some(_) => {}

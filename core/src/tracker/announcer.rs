@@ -203,6 +203,11 @@ impl Announcer {
         }
     }
 
+    /// The torrent turned out to be private: from now on its trackers are asked one after the other (BEP 27).
+    pub fn set_private(&mut self) {
+        self.private = true;
+    }
+
     /// The trackers in the order in which they are asked. An answer, a failure and the passing of time change it.
     pub fn trackers(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
         self.trackers.iter().map(|tracker| TrackerStatus {

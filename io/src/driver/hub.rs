@@ -229,6 +229,8 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
             }
             Action::Disk { job, torrent, op } => self.state.disk.submit(job, torrent, op),
             Action::Http { job, url } => self.hub.spawn(fetch(Rc::clone(self.hub), job, url)),
+            // No socket has joined a group.
+            Action::Multicast { .. } => {}
             Action::Notice(notice) => {
                 if notice == Notice::Stopped {
                     self.hub.stopped.set(true);

@@ -91,6 +91,13 @@ impl World {
         expected
     }
 
+    /// Puts hosts into one local network: what one of them calls there, all of them hear, itself included.
+    pub fn connect_locally(&mut self, hosts: &[HostId]) {
+        self.lans += 1;
+        let lan = self.lans;
+        hosts.iter().for_each(|host| self.host_mut(*host).lan = Some(lan));
+    }
+
     /// Lets the user of a client do something.
     pub fn command(&mut self, host: HostId, event: Event) {
         self.tell(host, event);
@@ -188,6 +195,7 @@ impl World {
             info_hash: content.metainfo().swarm_hash(),
             lengths: content.lengths().clone(),
             info: content.metainfo().info().clone(),
+            private: content.metainfo().is_private(),
         };
         let knows = new.content.is_some();
         let client = self.client_mut(host);

@@ -66,6 +66,10 @@ pub(super) struct Shared {
 /// What a client did.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
+    /// Messages about other peers that it sent.
+    pub exchanges: u32,
+    /// Calls into the local network.
+    pub calls: u32,
     /// When it learned what the torrents are of which it had the hash alone.
     pub metadata: BTreeMap<TorrentId, Timestamp>,
     /// When it completed each torrent.
@@ -398,6 +402,11 @@ impl World {
                 self.queue.push(at, What::Disk { host, life, job, torrent, op: Box::new(op) });
             }
             Action::Http { job, url } => self.ask_web(host, job, url),
+            Action::Multicast { group, data } => {
+                self.client_mut(host).stats.calls += 1;
+                self.observe(host, &Observation::Datagram { data: &data });
+                self.multicast(host, group, &data);
+            }
             Action::Notice(notice) => self.on_notice(host, &notice),
             Action::ReadCredit { conn, bytes } => {
                 if let Some(&Conn { socket, .. }) = self.client(host).conns.get(&conn) {
@@ -530,7 +539,12 @@ impl World {
         client.want_send = to.is_some();
         if let Some(to) = to {
             self.line(host, Way::Out, Topic::Lookup, format_args!("datagram to={to} len={}", buffer.len()));
-            self.send_datagram(host, to, buffer.split().freeze());
+            let data = buffer.split().freeze();
+            let to_tracker = self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
+            if !to_tracker {
+                self.observe(host, &Observation::Datagram { data: &data });
+            }
+            self.send_datagram(host, to, data);
         }
         self.datagram = buffer;
         to.is_some()
@@ -585,6 +599,8 @@ impl World {
             match spoken {
                 Spoken::Frame { frame, end } => {
                     self.line(host, Way::Out, Topic::Message, format_args!("{conn} {}", Shown(&frame)));
+                    let exchange = Shown(&frame).is_exchange();
+                    self.client_mut(host).stats.exchanges += u32::from(exchange);
                     let false_claim = self.false_claim(host, conn, &frame);
                     let unsent = behind + self.unsent(host, conn, &frame);
                     self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
@@ -679,7 +695,10 @@ fn topic_of(event: &Event) -> Topic {
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,
-        Event::Datagram { .. } | Event::HttpDone { .. } | Event::Resolved { .. } => Topic::Lookup,
+        Event::Datagram { .. }
+        | Event::HttpDone { .. }
+        | Event::Multicast { .. }
+        | Event::Resolved { .. } => Topic::Lookup,
         Event::DiskDone { .. } => Topic::Disk,
     }
 }
@@ -688,7 +707,7 @@ fn topic_of_action(action: &Action) -> Topic {
     match action {
         Action::Connect { .. } | Action::Disconnect { .. } => Topic::Stream,
         Action::Disk { .. } => Topic::Disk,
-        Action::Http { .. } | Action::Resolve { .. } => Topic::Lookup,
+        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } => Topic::Lookup,
         Action::Notice(_) => Topic::Notice,
         Action::ReadCredit { .. } | Action::WantSend | Action::WantWrite { .. } => Topic::Bytes,
     }

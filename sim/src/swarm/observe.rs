@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use core::fmt;
 use fast_peer_core::session::Segment;
 use fast_peer_core::store::payload::Payload;
-use fast_peer_core::wire::{Decoder, Frame, Message, MetadataMessage};
+use fast_peer_core::wire::{Decoder, Frame, Message, MetadataMessage, PexMessage};
 
 /// Something that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +18,26 @@ pub(crate) enum Spoken {
 /// A frame as a line of a trace shows it: what an extended message says, and not only how long it is.
 pub(crate) struct Shown<'a>(pub(crate) &'a Frame);
 
+impl Shown<'_> {
+    /// What it says about other peers, if it does. No other extended message has these keys.
+    fn exchange(&self) -> Option<PexMessage> {
+        let Frame::Message(Message::Extended { id: 1.., payload }) = self.0 else { return None };
+        PexMessage::parse(payload).ok().filter(|_| payload.starts_with(b"d5:added"))
+    }
+
+    pub(crate) fn is_exchange(&self) -> bool {
+        self.exchange().is_some()
+    }
+}
+
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Frame::Message(Message::Extended { id: 1.., payload }) = self.0
-            && let Ok(Some(message)) = MetadataMessage::parse(payload)
-        {
-            return message.fmt(f);
+        let Frame::Message(Message::Extended { id: 1.., payload }) = self.0 else { return self.0.fmt(f) };
+        match (MetadataMessage::parse(payload), self.exchange()) {
+            (Ok(Some(message)), _) => message.fmt(f),
+            (_, Some(message)) => message.fmt(f),
+            _ => self.0.fmt(f),
         }
-        self.0.fmt(f)
     }
 }
 

@@ -7,7 +7,7 @@ use super::trace::{Keep, Topic};
 use super::world::{ContentId, HostId, World};
 use core::time::Duration;
 use fast_peer_core::id::TorrentId;
-use fast_peer_core::session::Event;
+use fast_peer_core::session::{Config, Event};
 
 /// A seeder called `A` and a leecher called `B`, 20 ms apart.
 #[derive(Debug)]
@@ -51,7 +51,10 @@ impl Pair {
 
     fn hosts(mut world: World, plan: &Plan) -> (World, ContentId, [HostId; 2]) {
         let content = world.add_content(plan);
-        let hosts = ["A", "B"].map(|name| world.add_client(name, &Setup::new(ACCESS)));
+        // Nobody is near, so calls into the local network would say nothing.
+        let config = Config { lsd: false, ..Config::default() };
+        let setup = Setup { config, ..Setup::new(ACCESS) };
+        let hosts = ["A", "B"].map(|name| world.add_client(name, &setup));
         (world, content, hosts)
     }
 

@@ -62,6 +62,7 @@ pub struct World {
     pub(super) datagram: BytesMut,
     pub(super) said: Vec<Spoken>,
     contents: Vec<Arc<Content>>,
+    pub(super) lans: u32,
     by_ip: BTreeMap<IpAddr, HostId>,
     violation: Option<Box<Violation>>,
     steps: u64,
@@ -144,6 +145,8 @@ pub(super) struct Host {
     pub(super) turns: VecDeque<Socket>,
     pub(super) uplink_busy: bool,
     pub(super) downlink_free_at: Timestamp,
+    /// The local network that it is in.
+    pub(super) lan: Option<u32>,
     /// The next port that it dials from.
     pub(super) next_port: u16,
     /// What is left of a client whose power was cut.
@@ -180,6 +183,7 @@ impl World {
             datagram: BytesMut::new(),
             said: Vec::new(),
             contents: Vec::new(),
+            lans: 0,
             by_ip: BTreeMap::new(),
             violation: None,
             steps: 0,
@@ -359,6 +363,7 @@ impl World {
             turns: VecDeque::new(),
             uplink_busy: false,
             downlink_free_at: Timestamp::ZERO,
+            lan: None,
             next_port: FIRST_PORT,
             asleep: None,
         });

@@ -59,6 +59,14 @@ impl Sources {
     pub(super) const fn insert(&mut self, source: Source) {
         self.0 |= 1 << source as u8;
     }
+
+    pub(super) const fn remove(&mut self, source: Source) {
+        self.0 &= !(1 << source as u8);
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 pub(super) const ALL_SOURCES: [Source; 7] = [

@@ -116,6 +116,7 @@ mod tests {
             info_hash: InfoHash([7; 20]),
             lengths: Lengths::contiguous(3, 16384).unwrap(),
             info: Bytes::from_static(INFO),
+            private: false,
         };
         let mut metadata = Metadata::default();
         metadata.add_torrent(&Arc::new(facts), T, known);

@@ -8,6 +8,7 @@ mod accounts;
 mod connections;
 mod contract;
 mod conversation;
+mod discovery;
 mod metadata;
 mod rates;
 mod storage;
@@ -58,6 +59,8 @@ pub(crate) enum Observation<'a> {
     Books { torrent: TorrentId, peers: &'a [BookEntry] },
     /// A connection is open.
     Connected { conn: ConnId },
+    /// A datagram leaves for something else than a tracker.
+    Datagram { data: &'a [u8] },
     /// An operation is given to the disk: `on_files` unless it is about bytes in memory alone.
     DiskOp { torrent: TorrentId, on_files: bool },
     /// A connection is to be opened.
@@ -127,6 +130,8 @@ pub(crate) struct Facts {
     pub(crate) lengths: Lengths,
     /// The metadata.
     pub(crate) info: Bytes,
+    /// Whether its peers may only come from its trackers.
+    pub(crate) private: bool,
 }
 
 /// What a client was configured to keep to.
@@ -161,6 +166,7 @@ pub(crate) struct Checkers {
     conversations: conversation::Conversations,
     connections: connections::Connections,
     contract: contract::Contract,
+    discovery: discovery::Discovery,
     metadata: metadata::Metadata,
     rates: rates::Rates,
     storage: storage::Storage,
@@ -173,6 +179,7 @@ impl Checkers {
             conversations: conversation::Conversations::new(bounds),
             connections: connections::Connections::new(own, bounds),
             contract: contract::Contract::new(bounds),
+            discovery: discovery::Discovery::default(),
             metadata: metadata::Metadata::default(),
             rates: rates::Rates::new(bounds),
             storage: storage::Storage::default(),
@@ -189,6 +196,7 @@ impl Checkers {
         knows_metadata: bool,
     ) {
         self.connections.add_torrent();
+        self.discovery.add_torrent(facts, torrent, knows_metadata);
         self.metadata.add_torrent(facts, torrent, knows_metadata);
         self.conversations.add_torrent(facts, torrent, wanted);
     }
@@ -215,6 +223,7 @@ impl Checkers {
             .observe(at, observation)
             .and_then(|()| self.connections.observe(observation))
             .and_then(|()| self.conversations.observe(at, observation))
+            .and_then(|()| self.discovery.observe(at, observation))
             .and_then(|()| self.metadata.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))

@@ -4,6 +4,7 @@ use super::super::fake_peer::{Behaviour, MetadataLie};
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::{Access, Duration, HOME, Has, HostId, Plan, Setup, Swarm, TorrentId, World, secs};
 use fast_peer_core::machine::Timestamp;
+use fast_peer_core::session::Event;
 use fast_peer_core::wire::{MAX_METADATA_LEN, METADATA_PIECE_LEN};
 
 pub(super) const ALL: &[Scenario] = &[
@@ -114,15 +115,25 @@ fn liars(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
 }
 
 fn bombs(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
-    let lies = [MetadataLie::Bomb { every: Duration::from_millis(5) }; 5];
-    let (leecher, torrent) = among(world, &long_metadata(3), &lies);
-    let (mut most, start) = (0, world.now());
+    let content = world.add_content(&long_metadata(3));
+    let bomb = Behaviour::Metadata(MetadataLie::Bomb { every: Duration::from_millis(5) });
+    let fakes: Vec<_> =
+        (0..5).map(|n| world.add_fake(&format!("fake{n}"), Access::FAST, content, bomb)).collect();
+    let seeder = world.add_client("seeder", &Setup::new(HOME));
+    world.share(seeder, content, Has::All, &[]);
+    let leecher = world.add_client("leecher", &Setup::new(Access::FAST));
+    let torrent = world.share_magnet(leecher, content, &fakes);
+    let (mut most, mut told, start) = (0, false, world.now());
     while !world.stats(leecher).metadata.contains_key(&torrent) {
         world.run_for(Duration::from_millis(20));
         let held = world.session(leecher).torrent(torrent).map_or(0, |it| it.metadata().unproved_bytes());
         most = most.max(held);
         ensure(held <= MAX_METADATA_LEN, || format!("{held} bytes are held"))?;
-        ensure(world.now() < start + secs(120), || "no metadata after 120 s".into())?;
+        if !told && world.now() > start + secs(6) {
+            told = true;
+            world.command(leecher, Event::AddPeers { torrent, peers: vec![world.addr(seeder)] });
+        }
+        ensure(world.now() < start + secs(126), || "no metadata after 126 s".into())?;
     }
     let took = world.now().since(start);
     notes.add(format!("{} KiB were held at most, and it took {} ms", most >> 10, took.as_millis()));

@@ -1,6 +1,7 @@
 //! The runs that have a name.
 
 mod crowds;
+mod discovery;
 mod hostile;
 mod layouts;
 mod magnets;
@@ -17,7 +18,7 @@ use fast_peer_core::id::TorrentId;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [crowds::ALL, hostile::ALL, layouts::ALL, magnets::ALL, troubles::ALL, users::ALL].concat()
+    [crowds::ALL, discovery::ALL, hostile::ALL, layouts::ALL, magnets::ALL, troubles::ALL, users::ALL].concat()
 }
 
 /// A small swarm: a tracker, one seeder, some leechers.
