@@ -18,6 +18,7 @@ mod laws;
 pub mod lengths;
 pub mod machine;
 pub mod magnet;
+pub mod metadata;
 pub mod metainfo;
 pub mod peer;
 pub mod pieces;

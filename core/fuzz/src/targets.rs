@@ -1,7 +1,7 @@
 //! One function a target: it takes any bytes, and panics where a promise of the core is broken.
 
 use bendy::encoding::{Encoder, Error, SingleItemEncoder};
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use fast_peer_core::bencode::{Document, Limits, Raw, Value};
 use fast_peer_core::dht::item::Item;
 use fast_peer_core::dht::item_store::ItemStore;
@@ -17,7 +17,10 @@ use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
 };
-use fast_peer_core::wire::{self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, Offence};
+use fast_peer_core::wire::{
+    self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, METADATA_PIECE_LEN,
+    MetadataMessage, Offence,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -35,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("metainfo", metainfo),
     ("path_sanitise", path_sanitise),
     ("udp_tracker", udp_tracker),
+    ("ut_metadata", ut_metadata),
     ("wire_stream", wire_stream),
 ];
 
@@ -229,6 +233,17 @@ pub fn udp_tracker(data: &[u8]) {
     }
     done += out.iter().filter(|action| matches!(action, UdpAction::Done { .. })).count();
     assert!(done == 1 && !machine.knows(from));
+}
+
+/// What a metadata message says survives being written and read again, and no piece is longer than it may be.
+pub fn ut_metadata(data: &[u8]) {
+    let payload = Bytes::copy_from_slice(data);
+    let Ok(Some(message)) = MetadataMessage::parse(&payload) else { return };
+    if let MetadataMessage::Data { data, total_len, .. } = &message {
+        assert!(data.len() <= METADATA_PIECE_LEN as usize && payload.ends_with(data));
+        assert!(total_len.is_none_or(|len| (1..=MAX_METADATA_LEN).contains(&len)));
+    }
+    assert_eq!(MetadataMessage::parse(&message.encode().into()), Ok(Some(message)));
 }
 
 /// A stream gives the same frames however it is cut, and each message is read again as it was when it is written.

@@ -3,6 +3,7 @@
 //! The infohash is taken over the bytes of `info` as they stand, never over a re-encoding. Names are made harmless on
 //! the way in, so whatever holds a [`Metainfo`] may use its paths.
 
+mod assembly;
 pub mod create;
 mod error;
 mod info;
@@ -12,6 +13,7 @@ mod path;
 mod symlink;
 pub(crate) mod url;
 
+pub use assembly::{Assembled, Assembly, AssemblyError};
 pub use error::Error;
 pub use names::MAX_RENAMES;
 pub use path::{FilePath, sanitise, sanitise_or_underscore};

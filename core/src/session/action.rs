@@ -1,10 +1,13 @@
 //! What the session asks of a driver.
 
+use super::NewContent;
 use super::reason::Reason;
 use crate::id::{ConnId, JobId, TorrentId};
 use crate::lengths::PieceIndex;
+use crate::metainfo::AssemblyError;
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use bytes::{Bytes, BytesMut};
@@ -105,6 +108,22 @@ pub enum Notice {
         /// The piece.
         piece: PieceIndex,
     },
+    /// Peers told the metadata of a torrent of which only the hash was known. It goes on when the driver has said where
+    /// its files lie and handed this back by [`Session::set_content`](super::Session::set_content), changed as the user
+    /// likes.
+    Metadata {
+        /// The torrent.
+        torrent: TorrentId,
+        /// What it holds. Wanted are the files that the magnet link selects, or all.
+        content: Box<NewContent>,
+    },
+    /// What a hash names turned out to be no torrent: it will never be more than that.
+    MetadataUseless {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Why.
+        error: AssemblyError,
+    },
     /// The torrent seeds: it has everything it wants and lets peers in.
     Seeding {
         /// The torrent.
@@ -188,6 +207,13 @@ impl WriteBatch {
         self.len() == 0
     }
 
+    /// Puts bytes behind what is there, without a copy.
+    pub(crate) fn push_bytes(&mut self, bytes: Bytes) {
+        self.seal();
+        self.bytes += bytes.len();
+        self.segments.push_back(Segment::Inline(bytes));
+    }
+
     /// Puts the block of a `piece` behind what is there.
     pub(crate) fn push_payload(&mut self, payload: Payload) {
         self.seal();
@@ -251,6 +277,12 @@ impl fmt::Display for Notice {
             Self::Completed { torrent } => write!(f, "{torrent} completed"),
             Self::DiskTrouble { torrent, error } => write!(f, "{torrent} disk trouble: {error}"),
             Self::HashFailed { torrent, piece } => write!(f, "{torrent} piece {piece} failed its hash"),
+            Self::Metadata { torrent, content } => {
+                let (files, pieces) =
+                    (content.metainfo.files().len(), content.metainfo.lengths().piece_count());
+                write!(f, "{torrent} metadata: {files} files, {pieces} pieces")
+            }
+            Self::MetadataUseless { torrent, error } => write!(f, "{torrent}: {error}"),
             Self::Seeding { torrent } => write!(f, "{torrent} seeding"),
             Self::Stopped => f.write_str("stopped"),
             Self::TrackerAnswered { torrent, tracker, peers, warning } => {

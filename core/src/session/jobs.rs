@@ -3,6 +3,7 @@
 use super::{Action, Due, HttpAnswer, HttpError, NetError, Notice, Session};
 use crate::id::{JobId, TorrentId};
 use crate::machine::{Machine as _, Timestamp};
+use crate::torrent::Work;
 use crate::torrent::known_peers::Source;
 use crate::tracker::{
     self, Announce, AnnounceId, AnnounceRequest, AnnouncerAction, AnnouncerEvent, Answer, AskId, Question,
@@ -15,7 +16,7 @@ use core::net::{IpAddr, SocketAddr};
 /// What a job is for.
 #[derive(Debug)]
 pub(super) enum Job {
-    Disk { torrent: TorrentId, job: u32 },
+    Disk { torrent: TorrentId, work: Work },
     Http { ask: u64 },
     Resolve { ask: u64 },
     ResolvePeer { torrent: TorrentId, port: u16 },

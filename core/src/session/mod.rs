@@ -185,9 +185,9 @@ impl Session {
             Event::Connected { conn } => self.on_connected(now, conn),
             Event::Datagram { from, data } => self.tell_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
-                if let Some(Job::Disk { torrent, job }) = self.jobs.remove(&job) {
+                if let Some(Job::Disk { torrent, work }) = self.jobs.remove(&job) {
                     self.with_torrent(now, torrent, |torrent, out| {
-                        torrent.handle_disk(now, job, result, out);
+                        torrent.handle_disk(now, work, result, out);
                     });
                     self.feed(now);
                 }
@@ -346,8 +346,8 @@ impl Session {
                 self.forget(conn);
                 self.actions.push_back(Action::Disconnect { conn, reason });
             }
-            torrent::Action::Disk { job: number, op } => {
-                let job = self.mint_job(Job::Disk { torrent: id, job: number });
+            torrent::Action::Disk { work, op } => {
+                let job = self.mint_job(Job::Disk { torrent: id, work });
                 self.actions.push_back(Action::Disk { job, torrent: id, op });
             }
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),

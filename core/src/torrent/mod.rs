@@ -9,6 +9,7 @@
 mod choking;
 mod content;
 mod data;
+mod exchange;
 mod members;
 mod new;
 pub mod status;
@@ -19,6 +20,8 @@ pub use new::{NewContent, NewTorrent};
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId, TorrentId};
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
+use crate::metadata::{self, Metadata};
+use crate::metainfo::Metainfo;
 use crate::peer::{self, Peer};
 use crate::rng::Rng;
 use crate::session::{Notice, Reason};
@@ -67,6 +70,9 @@ pub struct Torrent {
     online: bool,
     check_only: bool,
     listen_port: u16,
+    metadata: Metadata,
+    /// The files that the magnet link selects.
+    select_only: Vec<(u32, u32)>,
     content: Option<Content>,
     known: KnownPeers,
     announcer: Announcer,
@@ -88,6 +94,7 @@ pub struct Torrent {
 #[derive(Debug, Default)]
 struct Pending {
     announcer: Outbox<AnnouncerAction>,
+    metadata: Outbox<metadata::Action>,
     peer: Outbox<peer::Action>,
     peers: Outbox<(ConnId, peer::Action)>,
     store: Outbox<store::Action>,
@@ -123,11 +130,18 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) enum Action {
     Disconnect { conn: ConnId, reason: Reason },
-    Disk { job: u32, op: DiskOp },
+    Disk { work: Work, op: DiskOp },
     Notice(Notice),
     Stopped,
     Tracker(AnnouncerAction),
     WantWrite { conn: ConnId },
+}
+
+/// Whose job a disk operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Metadata(u32),
+    Store(u32),
 }
 
 impl Torrent {
@@ -138,6 +152,10 @@ impl Torrent {
         common: Arc<Common>,
         rng: &Rng,
     ) -> Self {
+        let metadata = match &new.content {
+            Some(content) => Metadata::known(Arc::clone(&content.metainfo)),
+            None => Metadata::wanted(new.hashes),
+        };
         let private = new.content.as_ref().is_some_and(|content| content.metainfo.is_private());
         let mut torrent = Self {
             id,
@@ -146,6 +164,8 @@ impl Torrent {
             online: false,
             check_only: new.check_only,
             listen_port: 0,
+            metadata,
+            select_only: new.select_only,
             content: new.content.map(|content| Content::new(content, &common, rng)),
             known: KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers")),
             announcer: Announcer::new(
@@ -174,7 +194,17 @@ impl Torrent {
         self.hashes.swarm()
     }
 
-    /// Its pieces and files, once the metadata is known.
+    /// How far the metadata is.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// What the torrent is, once that is proved.
+    pub fn metainfo(&self) -> Option<&Arc<Metainfo>> {
+        self.metadata.metainfo()
+    }
+
+    /// Its pieces and files, once the metadata is known and the driver has said where they go.
     pub fn content(&self) -> Option<&Content> {
         self.content.as_ref()
     }
@@ -208,7 +238,9 @@ impl Torrent {
         if self.phase != Phase::Fetching || !self.hashes.are_among(content.metainfo.hashes()) {
             return;
         }
+        let metainfo = Arc::clone(&content.metainfo);
         self.content = Some(Content::new(content, &self.common, &self.rng));
+        self.metadata.handle_event(now, metadata::Event::Known(metainfo), &mut self.pending.metadata);
         self.introduce_members(now);
         self.check_files(now);
         self.settle(now, out);
@@ -280,12 +312,16 @@ impl Torrent {
     pub(crate) fn handle_disk(
         &mut self,
         now: Timestamp,
-        job: u32,
+        work: Work,
         result: Result<DiskOutput, DiskError>,
         out: &mut Outbox<Action>,
     ) {
-        if let Some(content) = &mut self.content {
-            content.store.handle_event(now, store::Event::Done { job, result }, &mut self.pending.store);
+        match (work, &mut self.content) {
+            (Work::Metadata(job), _) => self.on_metadata_read(now, job, result),
+            (Work::Store(job), Some(content)) => {
+                content.store.handle_event(now, store::Event::Done { job, result }, &mut self.pending.store);
+            }
+            (Work::Store(_), None) => {}
         }
         self.settle(now, out);
     }
@@ -310,6 +346,7 @@ impl Torrent {
             content.store.handle_timeout(now, &mut self.pending.store);
         }
         self.announcer.handle_timeout(now, &mut self.pending.announcer);
+        self.metadata.handle_timeout(now, &mut self.pending.metadata);
         self.rechoke_if_due(now);
         self.tell_haves_if_due(now, out);
         self.settle(now, out);
@@ -319,6 +356,7 @@ impl Torrent {
         let mut next = self.due.first().map(|(at, _)| Deadline { at: *at, why: "peer" });
         if self.online {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
+            next = Deadline::earlier(next, self.metadata.poll_timeout());
         }
         if let Some(content) = &self.content {
             next = Deadline::earlier(next, content.store.poll_timeout());
@@ -346,6 +384,8 @@ impl Torrent {
                 self.on_peer_action(now, conn, action, out);
             } else if let Some(action) = self.pending.store.pop_front() {
                 self.on_store_action(now, action, out);
+            } else if let Some(action) = self.pending.metadata.pop_front() {
+                self.on_metadata_action(now, action, out);
             } else if let Some(action) = self.pending.announcer.pop_front() {
                 out.push_back(Action::Tracker(action));
             } else if core::mem::take(&mut self.pending.work) {

@@ -3,6 +3,7 @@
 use super::{Content, Phase, Torrent};
 use crate::id::TorrentId;
 use crate::machine::Timestamp;
+use crate::metadata;
 use crate::store::op::DiskError;
 use crate::tracker::TrackerStatus;
 use core::fmt;
@@ -39,6 +40,8 @@ pub struct Status {
     pub up_bytes: u64,
     /// Those of them that were of no use: nobody asked for them, they were here already, or their piece failed.
     pub wasted_bytes: u64,
+    /// How far the metadata is; nothing once it is known.
+    pub metadata: Option<metadata::Progress>,
     /// Why nothing comes, if nothing comes.
     pub waiting: Option<Waiting>,
 }
@@ -56,8 +59,20 @@ pub enum Waiting {
         /// How many.
         peers: u32,
     },
+    /// It is not said yet what is wanted of the torrent and where that goes.
+    Content,
     /// Files can't be written.
     Disk(DiskError),
+    /// Peers are asked for the metadata.
+    Metadata {
+        /// How many say that they have it.
+        peers: u32,
+    },
+    /// No connected peer has the metadata.
+    NoMetadata {
+        /// How many are connected.
+        peers: u32,
+    },
     /// No address is left to try before some time has passed.
     NoPeers {
         /// The time until a tracker is asked again, if there is one.
@@ -77,6 +92,8 @@ pub enum Waiting {
     },
     /// A tracker is being asked.
     Tracker,
+    /// What the hash names is no torrent.
+    Useless,
 }
 
 impl fmt::Display for Waiting {
@@ -84,7 +101,10 @@ impl fmt::Display for Waiting {
         match self {
             Self::Choked { peers } => write!(f, "all {peers} useful peers choke us"),
             Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
+            Self::Content => f.write_str("waiting to be told what to download"),
             Self::Disk(error) => write!(f, "{error}; trying again"),
+            Self::Metadata { peers } => write!(f, "asking {peers} peers for the metadata"),
+            Self::NoMetadata { peers } => write!(f, "none of {peers} peers has the metadata"),
             Self::NoPeers { next_announce: Some(time) } => {
                 write!(f, "no peers; the tracker is asked again in {} s", time.as_secs())
             }
@@ -94,6 +114,7 @@ impl fmt::Display for Waiting {
             }
             Self::Silent { peers } => write!(f, "{peers} peers owe blocks and send none"),
             Self::Tracker => f.write_str("asking the tracker"),
+            Self::Useless => f.write_str("the hash does not name a torrent"),
         }
     }
 }
@@ -118,6 +139,7 @@ impl Torrent {
             down_bytes: self.totals.down_bytes,
             up_bytes: self.totals.up_bytes,
             wasted_bytes: self.totals.wasted_bytes + wasted,
+            metadata: self.metadata.progress(),
             waiting: self.waiting(now),
         };
         let Some(content) = &self.content else { return status };
@@ -143,8 +165,19 @@ impl Torrent {
         if !self.online {
             return None;
         }
-        let unavailable = match &self.content {
-            None => 0,
+        let open = || self.members.values().filter(|member| member.peer.is_open());
+        let count = |peers: usize| peers as u32;
+        let peers = count(open().count());
+        match &self.content {
+            None if self.metadata.is_useless() => return Some(Waiting::Useless),
+            None => match self.metadata.progress() {
+                None => return Some(Waiting::Content),
+                Some(progress) if progress.sources > 0 => {
+                    return Some(Waiting::Metadata { peers: progress.sources });
+                }
+                Some(_) if peers > 0 => return Some(Waiting::NoMetadata { peers }),
+                Some(_) => {}
+            },
             Some(content) => {
                 if self.phase != Phase::Running || content.picker.is_complete() {
                     return None;
@@ -152,24 +185,21 @@ impl Torrent {
                 if let Some(error) = content.trouble.filter(|_| content.store.in_trouble()) {
                     return Some(Waiting::Disk(error));
                 }
-                content.picker.unavailable()
+                let useful = || open().filter(|member| member.interesting > 0);
+                let owing = || useful().filter(|member| member.peer.owes());
+                if owing().any(|member| !member.peer.is_snubbed()) {
+                    return None;
+                }
+                if owing().next().is_some() {
+                    return Some(Waiting::Silent { peers: count(owing().count()) });
+                }
+                if useful().next().is_some() {
+                    return Some(Waiting::Choked { peers: count(useful().count()) });
+                }
+                if peers > 0 {
+                    return Some(Waiting::NothingNew { peers, pieces: content.picker.unavailable() });
+                }
             }
-        };
-        let open = || self.members.values().filter(|member| member.peer.is_open());
-        let useful = || open().filter(|member| member.interesting > 0);
-        let owing = || useful().filter(|member| member.peer.owes());
-        if owing().any(|member| !member.peer.is_snubbed()) {
-            return None;
-        }
-        let count = |peers: usize| peers as u32;
-        if owing().next().is_some() {
-            return Some(Waiting::Silent { peers: count(owing().count()) });
-        }
-        if useful().next().is_some() {
-            return Some(Waiting::Choked { peers: count(useful().count()) });
-        }
-        if open().next().is_some() {
-            return Some(Waiting::NothingNew { peers: count(open().count()), pieces: unavailable });
         }
         if !self.members.is_empty() {
             return Some(Waiting::Connecting { peers: count(self.members.len()) });

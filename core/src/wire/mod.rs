@@ -9,6 +9,7 @@ mod decoder;
 mod extended;
 mod handshake;
 mod message;
+mod metadata;
 mod offence;
 
 pub use allowed_fast::allowed_fast;
@@ -19,5 +20,8 @@ pub use extended::{
     MAX_REQUEST_QUEUE,
 };
 pub use handshake::{HANDSHAKE_LEN, Handshake, Reserved, encode_handshake};
-pub use message::{HashSpan, Message, PIECE_HEAD_LEN, RawBlock, encode, encode_piece_head};
+pub use message::{
+    HashSpan, Message, PIECE_HEAD_LEN, RawBlock, encode, encode_extended_head, encode_piece_head,
+};
+pub use metadata::{METADATA_PIECE_LEN, MetadataMessage, metadata_piece_count, metadata_piece_len};
 pub use offence::Offence;

@@ -4,7 +4,7 @@ use super::checkers::{Account, BookEntry, Checkers, Observation};
 use super::content::Content;
 use super::disk::Disk;
 use super::links::{Gather, Phase, Socket};
-use super::observe::Spoken;
+use super::observe::{Shown, Spoken};
 use super::streams::LOW_WATER;
 use super::trace::{Topic, Way};
 use super::world::{HostId, Role, What, World};
@@ -16,7 +16,7 @@ use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
 use fast_peer_core::pieces::Picker;
-use fast_peer_core::session::{Action, Event, Intake, Notice, Segment, Session};
+use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
@@ -66,6 +66,8 @@ pub(super) struct Shared {
 /// What a client did.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
+    /// When it learned what the torrents are of which it had the hash alone.
+    pub metadata: BTreeMap<TorrentId, Timestamp>,
     /// When it completed each torrent.
     pub completed: BTreeMap<TorrentId, Timestamp>,
     /// Bytes of blocks that it was handed.
@@ -389,6 +391,8 @@ impl World {
                 }
             }
             Action::Disk { job, torrent, op } => {
+                let on_files = !matches!(op, DiskOp::Metadata(_));
+                self.observe(host, &Observation::DiskOp { torrent, on_files });
                 let (now, life) = (self.now, self.host(host).life);
                 let at = self.client_mut(host).disk.start(now, &op);
                 self.queue.push(at, What::Disk { host, life, job, torrent, op: Box::new(op) });
@@ -430,6 +434,12 @@ impl World {
             }
             Notice::DiskTrouble { .. } => stats.disk_troubles += 1,
             Notice::HashFailed { .. } => stats.failed += 1,
+            Notice::Metadata { torrent, content } => {
+                stats.metadata.insert(*torrent, now);
+                // The user takes what the link selects, without a thought.
+                let (life, torrent, content) = (self.host(host).life, *torrent, content.clone());
+                self.queue.push(now, What::Choose { host, life, torrent, content });
+            }
             Notice::Stopped => stats.stopped = Some(now),
             Notice::TrackerAnswered { .. } => stats.announces.0 += 1,
             Notice::TrackerFailed { .. } => stats.announces.1 += 1,
@@ -440,9 +450,17 @@ impl World {
                     shared.found = Some(content.picker().have().clone());
                 }
             }
-            Notice::Seeding { .. } => {}
+            Notice::MetadataUseless { .. } | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
+    }
+
+    /// The user of a client says what is wanted of a torrent that turned up.
+    pub(super) fn choose(&mut self, host: HostId, torrent: TorrentId, content: NewContent) {
+        let now = self.now;
+        self.input(host, Topic::Command, &format_args!("{torrent} content"));
+        self.client_mut(host).session.set_content(now, torrent, content);
+        self.settle(host);
     }
 
     /// A client says that it has all it wants: looks whether it does.
@@ -566,7 +584,7 @@ impl World {
             behind -= u32::from(is_request(&&spoken));
             match spoken {
                 Spoken::Frame { frame, end } => {
-                    self.line(host, Way::Out, Topic::Message, format_args!("{conn} {frame}"));
+                    self.line(host, Way::Out, Topic::Message, format_args!("{conn} {}", Shown(&frame)));
                     let false_claim = self.false_claim(host, conn, &frame);
                     let unsent = behind + self.unsent(host, conn, &frame);
                     self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });

@@ -17,7 +17,7 @@ use core::time::Duration;
 use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::rng::Rng;
-use fast_peer_core::session::{Event, NetError, WriteBatch};
+use fast_peer_core::session::{Event, NetError, NewContent, WriteBatch};
 use fast_peer_core::store::op::DiskOp;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -74,6 +74,13 @@ pub(super) enum What {
     Arrive {
         from: Socket,
         len: u64,
+    },
+    /// The user of a client says what is wanted of a torrent that turned up.
+    Choose {
+        host: HostId,
+        life: u32,
+        torrent: TorrentId,
+        content: Box<NewContent>,
     },
     /// A connection does not come about.
     ConnectFailed {
@@ -297,6 +304,9 @@ impl World {
         self.steps += 1;
         match what {
             What::Arrive { from, len } => self.on_arrive(from, len),
+            What::Choose { host, life, torrent, content } if self.lives(host, life) => {
+                self.choose(host, torrent, *content);
+            }
             What::ConnectFailed { socket, error } => self.on_connect_failed(socket, error),
             What::Datagram(datagram) => self.on_datagram(*datagram),
             What::Deliver { from, len } => self.on_deliver(from, len),
@@ -306,7 +316,7 @@ impl World {
             What::Event { host, life, event } if self.lives(host, life) => self.tell(host, *event),
             What::Freed { from, len } => self.on_freed(from, len),
             What::Http { host, life, job, url } if self.lives(host, life) => self.on_http(host, job, &url),
-            What::Disk { .. } | What::Event { .. } | What::Http { .. } => {}
+            What::Choose { .. } | What::Disk { .. } | What::Event { .. } | What::Http { .. } => {}
             What::Read(socket) => self.on_read(socket),
             What::Reset(socket) => self.on_reset(socket),
             What::Syn(stream) => self.on_syn(stream),

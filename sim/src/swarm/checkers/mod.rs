@@ -8,9 +8,11 @@ mod accounts;
 mod connections;
 mod contract;
 mod conversation;
+mod metadata;
 mod rates;
 mod storage;
 
+use bytes::Bytes;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -56,6 +58,8 @@ pub(crate) enum Observation<'a> {
     Books { torrent: TorrentId, peers: &'a [BookEntry] },
     /// A connection is open.
     Connected { conn: ConnId },
+    /// An operation is given to the disk: `on_files` unless it is about bytes in memory alone.
+    DiskOp { torrent: TorrentId, on_files: bool },
     /// A connection is to be opened.
     Dialled { conn: ConnId, remote: SocketAddr, honest: bool },
     /// The client closes a connection.
@@ -121,6 +125,8 @@ pub(crate) struct Facts {
     /// What handshakes call it.
     pub(crate) info_hash: InfoHash,
     pub(crate) lengths: Lengths,
+    /// The metadata.
+    pub(crate) info: Bytes,
 }
 
 /// What a client was configured to keep to.
@@ -155,6 +161,7 @@ pub(crate) struct Checkers {
     conversations: conversation::Conversations,
     connections: connections::Connections,
     contract: contract::Contract,
+    metadata: metadata::Metadata,
     rates: rates::Rates,
     storage: storage::Storage,
     checks: u64,
@@ -166,15 +173,23 @@ impl Checkers {
             conversations: conversation::Conversations::new(bounds),
             connections: connections::Connections::new(own, bounds),
             contract: contract::Contract::new(bounds),
+            metadata: metadata::Metadata::default(),
             rates: rates::Rates::new(bounds),
             storage: storage::Storage::default(),
             checks: 0,
         }
     }
 
-    /// The client shares a torrent, of which it wants these pieces.
-    pub(crate) fn add_torrent(&mut self, facts: &Arc<Facts>, torrent: TorrentId, wanted: Bitfield) {
+    /// The client shares a torrent, of which it wants these pieces; whether it knows the metadata.
+    pub(crate) fn add_torrent(
+        &mut self,
+        facts: &Arc<Facts>,
+        torrent: TorrentId,
+        wanted: Bitfield,
+        knows_metadata: bool,
+    ) {
         self.connections.add_torrent();
+        self.metadata.add_torrent(facts, torrent, knows_metadata);
         self.conversations.add_torrent(facts, torrent, wanted);
     }
 
@@ -200,6 +215,7 @@ impl Checkers {
             .observe(at, observation)
             .and_then(|()| self.connections.observe(observation))
             .and_then(|()| self.conversations.observe(at, observation))
+            .and_then(|()| self.metadata.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
             .and_then(|()| accounts::observe(observation))

@@ -3,6 +3,7 @@
 mod crowds;
 mod hostile;
 mod layouts;
+mod magnets;
 mod troubles;
 mod users;
 
@@ -16,7 +17,7 @@ use fast_peer_core::id::TorrentId;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [crowds::ALL, hostile::ALL, layouts::ALL, troubles::ALL, users::ALL].concat()
+    [crowds::ALL, hostile::ALL, layouts::ALL, magnets::ALL, troubles::ALL, users::ALL].concat()
 }
 
 /// A small swarm: a tracker, one seeder, some leechers.

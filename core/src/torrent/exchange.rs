@@ -1,0 +1,110 @@
+//! What a torrent and its peers tell each other about the torrent itself: its metadata (BEP 9).
+
+use super::{Action, NewContent, Torrent, Work};
+use crate::id::ConnId;
+use crate::machine::{Machine as _, Outbox, Timestamp};
+use crate::metadata;
+use crate::metainfo::Metainfo;
+use crate::peer::{self, Offer};
+use crate::session::Notice;
+use crate::store::op::{DiskError, DiskOp, DiskOutput};
+use crate::wire::{Extension, ExtensionIds, MetadataMessage};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Torrent {
+    /// What peers are told of the extensions.
+    pub(super) fn offer(&self) -> Offer {
+        Offer {
+            ids: ExtensionIds::ours([Extension::UploadOnly, Extension::UtMetadata]),
+            metadata_len: self.metadata.info_len(),
+        }
+    }
+
+    /// A peer said what it knows of the extensions.
+    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(member) = self.members.get(&conn) else { return };
+        let takes_requests = member.peer.their_id(Extension::UtMetadata).is_some();
+        if let Some(len) = member.peer.extended().metadata_size.filter(|_| takes_requests) {
+            self.tell_metadata(now, metadata::Event::Offer { peer: conn, len });
+        }
+    }
+
+    pub(super) fn on_metadata_message(&mut self, now: Timestamp, peer: ConnId, message: MetadataMessage) {
+        let event = match message {
+            MetadataMessage::Data { piece, data, .. } => {
+                self.remember_sender(peer);
+                metadata::Event::Data { peer, piece, data }
+            }
+            MetadataMessage::Reject { piece } => metadata::Event::Rejected { peer, piece },
+            MetadataMessage::Request { piece } => metadata::Event::Requested { peer, piece },
+        };
+        self.tell_metadata(now, event);
+    }
+
+    /// A driver has put metadata together.
+    pub(super) fn on_metadata_read(
+        &mut self,
+        now: Timestamp,
+        job: u32,
+        result: Result<DiskOutput, DiskError>,
+    ) {
+        let result = match result {
+            Ok(DiskOutput::Metadata(assembled)) => Some(assembled),
+            _ => None,
+        };
+        self.tell_metadata(now, metadata::Event::Read { job, result });
+    }
+
+    pub(super) fn on_metadata_action(
+        &mut self,
+        now: Timestamp,
+        action: metadata::Action,
+        out: &mut Outbox<Action>,
+    ) {
+        let mut say = |peer, message| self.tell(now, peer, peer::Event::Metadata(message));
+        match action {
+            metadata::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
+            metadata::Action::Ask { peer, piece } => say(peer, MetadataMessage::Request { piece }),
+            metadata::Action::Known(metainfo) => self.on_metadata_known(now, metainfo, out),
+            metadata::Action::Liar(peer) => {
+                if let Some(liar) = self.senders.get(&peer) {
+                    self.ban(now, *liar, out);
+                }
+            }
+            metadata::Action::Read { job, assembly } => {
+                out.push_back(Action::Disk { work: Work::Metadata(job), op: DiskOp::Metadata(assembly) });
+            }
+            metadata::Action::Refuse { peer, piece } => say(peer, MetadataMessage::Reject { piece }),
+            metadata::Action::Serve { peer, piece, total_len, data } => {
+                say(peer, MetadataMessage::Data { piece, total_len: Some(total_len), data });
+            }
+            metadata::Action::Useless(error) => {
+                out.push_back(Action::Notice(Notice::MetadataUseless { torrent: self.id, error }));
+            }
+        }
+    }
+
+    pub(super) fn tell_metadata(&mut self, now: Timestamp, event: metadata::Event) {
+        self.metadata.handle_event(now, event, &mut self.pending.metadata);
+    }
+
+    /// What the torrent is has been proved: peers that don't know it may ask us for that now.
+    fn on_metadata_known(&mut self, now: Timestamp, metainfo: Arc<Metainfo>, out: &mut Outbox<Action>) {
+        let offer = self.offer();
+        let open = self.members.values().filter(|member| member.peer.is_open());
+        let open = open.filter(|member| member.peer.extended().metadata_size.is_none());
+        for conn in open.map(|member| member.peer.conn()).collect::<Vec<_>>() {
+            self.tell(now, conn, peer::Event::Offer(offer));
+        }
+        if self.content.is_none() {
+            let mut content = NewContent::new(metainfo);
+            if !self.select_only.is_empty() {
+                content.select(&self.select_only);
+            }
+            let content = Box::new(content);
+            out.push_back(Action::Notice(Notice::Metadata { torrent: self.id, content }));
+        }
+    }
+}
