@@ -7,6 +7,7 @@ pub mod bencode;
 pub mod case;
 pub mod client;
 pub mod content;
+pub mod dht;
 pub mod http;
 pub mod namespace;
 pub mod process;
