@@ -46,14 +46,21 @@ def main():
             session.add_dht_node((ip, int(port)))
 
     wanted = min(KNOWN, len(sessions) - 1)
-    while not all(session.status().dht_nodes >= wanted for session in sessions):
-        time.sleep(0.05)
-    print("listening", flush=True)
+    known = [-1] * len(sessions)
+    ready = False
     while True:
-        for session in sessions:
+        for i, session in enumerate(sessions):
             for alert in session.pop_alerts():
-                print(f"{session.listen_port()}: {type(alert).__name__}: {alert.message()}", flush=True)
-        time.sleep(0.2)
+                if isinstance(alert, lt.session_stats_alert):
+                    known[i] = alert.values["dht.dht_nodes"]
+                else:
+                    print(f"{args.addresses[i]}: {type(alert).__name__}: {alert.message()}", flush=True)
+            if not ready:
+                session.post_session_stats()
+        if not ready and min(known) >= wanted:
+            ready = True
+            print("listening", flush=True)
+        time.sleep(0.05)
 
 
 main()

@@ -36,12 +36,15 @@ def settings(port, link, dht, lsd):
 
 def join(session):
     """Waits for the DHT: a torrent that comes too early is looked up again after a quarter of an hour."""
-    while True:
+    known = 0
+    while not known:
+        session.post_session_stats()
         session.wait_for_alert(1000)
         for alert in session.pop_alerts():
-            print(f"{type(alert).__name__}: {alert.message()}", flush=True)
-            if isinstance(alert, lt.dht_bootstrap_alert) and session.status().dht_nodes:
-                return
+            if isinstance(alert, lt.session_stats_alert):
+                known = alert.values["dht.dht_nodes"]
+            else:
+                print(f"{type(alert).__name__}: {alert.message()}", flush=True)
 
 
 def main():
