@@ -1,14 +1,16 @@
 //! One transfer: a seeder, leechers, and the way that the bytes take.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::calls::Calls;
 use crate::client::{Client, Discovery, Job, Kind, Link, METADATA, PORT, Role, Source, Want};
 use crate::content::{Content, Payload, Torrent};
 use crate::dht::{Dht, Nodes};
@@ -135,6 +137,7 @@ struct Swarm<'a> {
     torrent: Torrent,
     tracker: Option<Box<dyn Tracker>>,
     dht: Option<Dht>,
+    calls: Calls,
     clients: Vec<Box<dyn Client>>,
 }
 
@@ -164,7 +167,8 @@ impl<'a> Swarm<'a> {
             Route::Dht(nodes) => Some(Dht::start(nodes, network, home)?),
             _ => None,
         };
-        Ok(Self { case, network, home, payload, torrent, tracker, dht, clients: Vec::new() })
+        let calls = Calls::new(network)?;
+        Ok(Self { case, network, home, payload, torrent, tracker, dht, calls, clients: Vec::new() })
     }
 
     fn run(&mut self) -> Result<()> {
@@ -203,8 +207,10 @@ impl<'a> Swarm<'a> {
         }
         let source = if self.case.magnet { Source::Magnet(self.torrent.magnet()) } else { file };
         let leechers = self.clients.len()..self.clients.len() + self.case.leechers.len();
+        let mut addresses = BTreeSet::from([address.ip()]);
         for kind in &self.case.leechers {
             let host = self.host()?;
+            addresses.insert(host.address(self.case.family));
             self.start(*kind, &host, Part::Leecher, &source, &peers)?;
         }
         let mut waiting: Vec<_> = leechers.clone().collect();
@@ -221,6 +227,19 @@ impl<'a> Swarm<'a> {
         for (leecher, kind) in leechers.zip(&self.case.leechers) {
             self.check(leecher, *kind, address).with_context(|| format!("what {kind} got"))?;
         }
+        self.check_calls(&addresses)
+    }
+
+    /// Fails unless all clients have called into the local network, or none where none may.
+    fn check_calls(&mut self, clients: &BTreeSet<IpAddr>) -> Result<()> {
+        let infohash = self.torrent.hex();
+        if self.case.route == Route::Lsd {
+            return self.wait("all clients have called", START, |swarm| {
+                Ok(swarm.calls.callers(&infohash)?.is_superset(clients))
+            });
+        }
+        let callers = self.calls.callers(&infohash)?;
+        ensure!(callers.is_empty(), "{callers:?} called into the local network");
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! is the matrix of fast-peer with each of them. Both need root and what `install` installs.
 
 pub mod bencode;
+pub mod calls;
 pub mod case;
 pub mod client;
 pub mod content;
