@@ -1,7 +1,8 @@
 //! Runs the fast-peer binary against clients that others wrote, each on a host of its own in a network of namespaces.
 //!
 //! `tests/harness.rs` proves the adapters by letting the others exchange torrents among themselves; `tests/interop.rs`
-//! is the matrix of fast-peer with each of them. Both need root and what `install` installs.
+//! is the matrix of fast-peer with each of them, and `tests/trackerless.rs` what they do without trackers. All need root
+//! and what `install` installs.
 
 pub mod bencode;
 pub mod calls;

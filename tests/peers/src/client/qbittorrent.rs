@@ -52,8 +52,8 @@ impl Qbittorrent {
             node.is_some()
         );
         fs::write(settings.join("qBittorrent.conf"), text)?;
-        // Version 4.5.2 joins the DHT by names that are built into it, all at the port of this one but the first, and
-        // waits for each.
+        // Version 4.5.2 joins the DHT by names that are built into it, all but the first at port 6881, and waits for
+        // each of them.
         let names = job.home.join("hosts");
         let routers = node.map(|node| format!("{} {}\n", node.ip(), ROUTERS.join(" ")));
         fs::write(&names, format!("127.0.0.1 localhost\n{}", routers.unwrap_or_default()))?;
