@@ -22,9 +22,7 @@ use crate::tracker::{
     Announce, AnnounceId, AnnounceRequest, Announcer, AnnouncerAction, AnnouncerEvent, Answer, AskId,
     Question, RetryIn, TrackerError, UdpAction, UdpEvent, UdpTrackers, parse_tiers,
 };
-use crate::wire::{
-    self, Handshake, MAX_METADATA_LEN, Message, PexFlags, PexMessage, RawBlock, Reserved,
-};
+use crate::wire::{self, Handshake, MAX_METADATA_LEN, Message, PexFlags, PexMessage, RawBlock, Reserved};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -484,7 +482,8 @@ impl Subject for Calling {
             4..=10 => lsd::Event::Shared { torrent },
             11 => lsd::Event::Datagram { from: tracker(rng), data: garbage(rng, 100) },
             _ => {
-                let call = Announcement { port: 1 + rng.below(9) as u16, torrents: vec![torrent], cookie: None };
+                let call =
+                    Announcement { port: 1 + rng.below(9) as u16, torrents: vec![torrent], cookie: None };
                 lsd::Event::Datagram { from: tracker(rng), data: call.encode(lsd::Group::V4).into() }
             }
         }

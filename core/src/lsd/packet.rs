@@ -48,10 +48,11 @@ impl Announcement {
     /// The datagram, as it goes to `group`.
     pub fn encode(&self, group: Group) -> Vec<u8> {
         let mut text = String::new();
-        let written = write!(text, "BT-SEARCH * HTTP/1.1\r\nHost: {}\r\nPort: {}\r\n", group.addr(), self.port)
-            .and_then(|()| self.torrents.iter().try_for_each(|hash| write!(text, "Infohash: {hash}\r\n")))
-            .and_then(|()| self.cookie.iter().try_for_each(|cookie| write!(text, "cookie: {cookie}\r\n")))
-            .and_then(|()| text.write_str("\r\n\r\n"));
+        let written =
+            write!(text, "BT-SEARCH * HTTP/1.1\r\nHost: {}\r\nPort: {}\r\n", group.addr(), self.port)
+                .and_then(|()| self.torrents.iter().try_for_each(|hash| write!(text, "Infohash: {hash}\r\n")))
+                .and_then(|()| self.cookie.iter().try_for_each(|cookie| write!(text, "cookie: {cookie}\r\n")))
+                .and_then(|()| text.write_str("\r\n\r\n"));
         written.expect("a string takes everything");
         text.into_bytes()
     }

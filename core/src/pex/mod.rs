@@ -3,9 +3,9 @@
 //! Each peer that takes such messages is told, once a minute at most, what has changed since it was told last. A peer
 //! is mentioned if others can reach it: we dialled it, or it said where it listens.
 
+use crate::address::is_local;
 use crate::id::ConnId;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
-use crate::address::is_local;
 use crate::wire::{Offence, PexFlags, PexMessage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -164,7 +164,7 @@ impl Pex {
         if message == PexMessage::default() {
             return;
         }
-        message.dropped.iter().for_each(|addr| drop(listener.told.remove(addr)));
+        listener.told.retain(|addr| !message.dropped.contains(addr));
         listener.told.extend(message.added.iter().map(|(addr, _)| *addr));
         (listener.first, listener.next_at) = (false, now + INTERVAL);
         out.push_back(Action::Tell { peer, message });

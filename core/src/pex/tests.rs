@@ -133,7 +133,7 @@ proptest! {
             now = due.at.as_micros() / 1000;
             for action in end.at(now) {
                 let Action::Tell { message, .. } = action else { panic!("{action:?}") };
-                message.dropped.iter().for_each(|addr| drop(known.remove(addr)));
+                known.retain(|addr, ()| !message.dropped.contains(addr));
                 known.extend(message.added.iter().map(|(addr, _)| (*addr, ())));
             }
         }

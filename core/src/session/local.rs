@@ -14,8 +14,7 @@ impl Session {
         if call != slot.called {
             slot.called = call;
             let torrent = slot.torrent.info_hash();
-            let event =
-                if call { lsd::Event::Shared { torrent } } else { lsd::Event::Unshared { torrent } };
+            let event = if call { lsd::Event::Shared { torrent } } else { lsd::Event::Unshared { torrent } };
             self.tell_lsd(now, event);
         }
     }
@@ -30,7 +29,9 @@ impl Session {
     pub(super) fn drain_lsd(&mut self, now: Timestamp) {
         while let Some(action) = self.pending.lsd.pop_front() {
             match action {
-                lsd::Action::Call { group, data } => self.actions.push_back(Action::Multicast { group, data }),
+                lsd::Action::Call { group, data } => {
+                    self.actions.push_back(Action::Multicast { group, data })
+                }
                 lsd::Action::Found { torrent, peer } => {
                     if let Some(id) = self.by_hash.get(&torrent).copied() {
                         self.with_torrent(now, id, |torrent, _| {

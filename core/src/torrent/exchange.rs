@@ -21,7 +21,10 @@ impl Torrent {
     pub(super) fn offer(&self) -> Offer {
         let pex = self.pex.is_some().then_some(Extension::UtPex);
         let always = [Extension::UploadOnly, Extension::UtMetadata];
-        Offer { ids: ExtensionIds::ours(always.into_iter().chain(pex)), metadata_len: self.metadata.info_len() }
+        Offer {
+            ids: ExtensionIds::ours(always.into_iter().chain(pex)),
+            metadata_len: self.metadata.info_len(),
+        }
     }
 
     /// A peer said what it knows of the extensions.
@@ -161,9 +164,8 @@ impl Torrent {
     /// Forgets the peers that no tracker named, nor the user.
     fn part_from_strangers(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex]);
-        let members = self.members.values().filter(|member| {
-            strangers.contains(&canonical(member.peer.remote()))
-        });
+        let members =
+            self.members.values().filter(|member| strangers.contains(&canonical(member.peer.remote())));
         for conn in members.map(|member| member.peer.conn()).collect::<Vec<_>>() {
             self.disconnect(now, conn, Reason::Private, out);
         }

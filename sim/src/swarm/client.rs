@@ -540,7 +540,8 @@ impl World {
         if let Some(to) = to {
             self.line(host, Way::Out, Topic::Lookup, format_args!("datagram to={to} len={}", buffer.len()));
             let data = buffer.split().freeze();
-            let to_tracker = self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
+            let to_tracker =
+                self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
             if !to_tracker {
                 self.observe(host, &Observation::Datagram { data: &data });
             }

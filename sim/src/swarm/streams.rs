@@ -122,7 +122,9 @@ impl World {
     /// Sends a datagram to everybody in the local network of `host`.
     pub(super) fn multicast(&mut self, host: HostId, group: Group, data: &Bytes) {
         let from = SocketAddr::new(self.host(host).addr.ip(), group.addr().port());
-        let Some(lan) = self.host(host).lan.filter(|_| from.is_ipv4() == (group == Group::V4)) else { return };
+        let Some(lan) = self.host(host).lan.filter(|_| from.is_ipv4() == (group == Group::V4)) else {
+            return;
+        };
         for there in (0..self.hosts.len() as u32).map(HostId) {
             let life = self.host(there).life;
             if self.host(there).lan == Some(lan) && !self.is_dark(host, there) {

@@ -68,7 +68,9 @@ impl Discovery {
                 known.into_iter().for_each(|it| it.known = true);
             }
             Observation::Seen { conn, frame: Frame::Message(Message::Extended { id: 0, payload }) } => {
-                if let (Some(talk), Ok(theirs)) = (self.talks.get_mut(&conn), ExtendedHandshake::parse(payload)) {
+                if let (Some(talk), Ok(theirs)) =
+                    (self.talks.get_mut(&conn), ExtendedHandshake::parse(payload))
+                {
                     talk.their_id = theirs.ids.id(Extension::UtPex).or(talk.their_id);
                 }
             }
@@ -125,7 +127,9 @@ impl Discovery {
             hold(talk.told.insert(*addr), "INV-S-39", || format!("it tells of {addr} twice"))?;
         }
         for addr in dropped {
-            hold(talk.told.remove(addr), "INV-S-39", || format!("it takes {addr} back, of which it never told"))?;
+            hold(talk.told.remove(addr), "INV-S-39", || {
+                format!("it takes {addr} back, of which it never told")
+            })?;
         }
         talk.told_at = Some(at);
         Ok(())

@@ -18,7 +18,8 @@ use fast_peer_core::id::TorrentId;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [crowds::ALL, discovery::ALL, hostile::ALL, layouts::ALL, magnets::ALL, troubles::ALL, users::ALL].concat()
+    [crowds::ALL, discovery::ALL, hostile::ALL, layouts::ALL, magnets::ALL, troubles::ALL, users::ALL]
+        .concat()
 }
 
 /// A small swarm: a tracker, one seeder, some leechers.
