@@ -25,13 +25,15 @@ pub(crate) enum Command {
     Create(commands::create::Args),
     Decode(commands::decode::Args),
     Demo(commands::demo::Args),
+    #[command(alias = "magnet_download")]
     Download(commands::download::Args),
-    #[command(alias = "nhandshake")]
+    #[command(aliases = ["nhandshake", "magnet_handshake"])]
     Handshake(commands::handshake::Args),
     Info(commands::info::Args),
     #[command(alias = "magnet_parse")]
     Magnet(commands::magnet::Args),
     Man(commands::man::Args),
+    Metadata(commands::metadata::Args),
     Peers(commands::peers::Args),
     #[command(alias = "download_piece")]
     Piece(commands::piece::Args),
@@ -52,6 +54,7 @@ impl Command {
             Self::Info(args) => args.run(out),
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),
+            Self::Metadata(args) => args.run(out),
             Self::Peers(args) => args.run(out),
             Self::Piece(args) => args.run(out),
             Self::Scrape(args) => args.run(out),

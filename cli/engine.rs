@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure};
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::machine::Timestamp;
-use fast_peer_core::session::{Config, Event, NewTorrent, Notice, Session, Status};
+use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, Notice, Session, Status};
 use fast_peer_io::disk::{Files, StorageSpec};
 use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
 use fast_peer_io::http::Tls;
@@ -68,6 +68,16 @@ impl Engine {
 
     pub(crate) fn add(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
         self.handle.add_torrent(torrent, storage)
+    }
+
+    /// Adds a torrent of which only the hash is known.
+    pub(crate) fn add_link(&self, torrent: NewTorrent) -> TorrentId {
+        self.handle.add_link(torrent)
+    }
+
+    /// Says what is wanted of such a torrent, and where its files lie.
+    pub(crate) fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
+        self.handle.set_content(torrent, content, storage);
     }
 
     /// The next notice; none once the session has ended.

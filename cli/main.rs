@@ -7,6 +7,7 @@ mod exit;
 mod logging;
 mod network;
 mod output;
+mod paths;
 mod storage;
 mod trackers;
 mod view;

@@ -26,9 +26,6 @@ pub(super) struct Swarm {
 impl Swarm {
     /// That of a torrent file, an http(s) URL of one, a magnet link, or a bare infohash.
     pub(super) async fn find(source: &OsStr) -> Result<Self, Failure> {
-        if let Some(info_hash) = source.to_str().and_then(parse_hash) {
-            return Ok(Self { name: info_hash.to_string(), info_hash, trackers: vec![], torrent: None });
-        }
         let found = if is_web_address(source) {
             Source::Torrent(Box::new(load(source).await?))
         } else {
@@ -101,29 +98,4 @@ pub(super) fn peer_id() -> Result<PeerId, Failure> {
     prefix.copy_from_slice(&Config::default().peer_id_prefix);
     rest.fill_with(|| b'a' + rng.below(26) as u8);
     Ok(PeerId(id))
-}
-
-/// Forty hexadecimal digits.
-fn parse_hash(text: &str) -> Option<InfoHash> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    bytes.filter(|_| rest.is_empty())?.try_into().ok().map(InfoHash)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_hash;
-
-    #[test]
-    fn a_bare_hash_has_forty_digits() {
-        let hash = parse_hash("00112233445566778899aABBccddeeff00112233").unwrap();
-        assert_eq!(hash.to_string(), "00112233445566778899aabbccddeeff00112233");
-        for text in
-            ["", "00", "0", "g0112233445566778899aabbccddeeff00112233", &"0".repeat(41), &"0".repeat(64)]
-        {
-            assert!(parse_hash(text).is_none(), "{text}");
-        }
-    }
 }

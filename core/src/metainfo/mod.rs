@@ -12,12 +12,14 @@ mod names;
 mod path;
 mod symlink;
 pub(crate) mod url;
+mod wrap;
 
 pub use assembly::{Assembled, Assembly, AssemblyError};
 pub use error::Error;
 pub use names::MAX_RENAMES;
 pub use path::{FilePath, sanitise, sanitise_or_underscore};
 pub use url::{show_endpoint, tracker as tracker_url, web_seed as web_seed_url};
+pub use wrap::wrap_info;
 
 use crate::bencode::{Dict, Document, Limits, Value};
 use crate::id::{InfoHash, InfoHashV2, InfoHashes};

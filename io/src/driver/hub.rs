@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::scatter::Landing;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
 use fast_peer_core::machine::Timestamp;
-use fast_peer_core::session::{Action, Event, NetError, NewTorrent, Notice, Session};
+use fast_peer_core::session::{Action, Event, NetError, NewContent, NewTorrent, Notice, Session};
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -188,6 +188,11 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
         disk.add_torrent(id, storage);
         self.drain();
         id
+    }
+
+    pub(super) fn set_content(&mut self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
+        self.state.disk.add_torrent(torrent, storage);
+        self.input(|session, now| session.set_content(now, torrent, content));
     }
 
     pub(super) fn event(&mut self, event: Event) {

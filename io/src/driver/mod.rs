@@ -19,7 +19,7 @@ use crate::http;
 use crate::net::Net;
 use datagrams::Datagrams;
 use fast_peer_core::id::TorrentId;
-use fast_peer_core::session::{Event, NewTorrent, Notice, STOP_LIMIT, Session};
+use fast_peer_core::session::{Event, NewContent, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
 use listen::Sockets;
 use std::fmt;
@@ -110,6 +110,17 @@ impl<N: Net, D: Disk> Handle<N, D> {
     /// Adds a torrent whose files lie where `storage` says.
     pub fn add_torrent(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
         self.hub.turn(|turn| turn.add_torrent(torrent, storage))
+    }
+
+    /// Adds a torrent of which only the hash is known. When peers have told what it holds there is a
+    /// [`Notice::Metadata`], to be answered by [`set_content`](Self::set_content).
+    pub fn add_link(&self, torrent: NewTorrent) -> TorrentId {
+        self.hub.turn(|turn| turn.input(|session, now| session.add_torrent(now, torrent)))
+    }
+
+    /// Says what is wanted of a torrent of which only the hash was known, and where its files lie.
+    pub fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
+        self.hub.turn(|turn| turn.set_content(torrent, content, storage));
     }
 
     /// Tells the session of something that the user did.
