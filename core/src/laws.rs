@@ -3,6 +3,8 @@
 //! Two machines of one seed live through the same random life, in which times are met exactly, missed by a microsecond
 //! or overslept, and much of what happens makes no sense.
 
+mod node;
+
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId};
 use crate::lengths::{Block, FileMap, PieceIndex};
@@ -56,6 +58,12 @@ fn the_metadata_keeps_the_laws() {
 #[test]
 fn the_peer_exchange_keeps_the_laws() {
     let tally = live_many::<Telling>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_node_keeps_the_laws() {
+    let tally = live_many::<node::Searching>();
     assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 

@@ -9,7 +9,8 @@ use fast_peer_core::dht::message::{
     Body, Family, MAX_ITEM_MESSAGE_LEN, MAX_LEN, MAX_NODES_READ, MAX_VALUES_READ, Message, Method,
 };
 use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
-use fast_peer_core::id::InfoHash;
+use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Task};
+use fast_peer_core::id::{InfoHash, LookupId};
 use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
@@ -31,6 +32,7 @@ pub type Target = fn(&[u8]);
 /// All targets by name; the corpus of each lies in the folder of that name in `core/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
+    ("dht_node", dht_node),
     ("dht_packet", dht_packet),
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
@@ -58,6 +60,52 @@ pub fn bencode(data: &[u8]) {
         let mut encoder = Encoder::new();
         encoder.emit_with(|to| encode(document.root(), to)).expect("canonical values can be written");
         assert_eq!(encoder.get_output().expect("one value was written"), document.raw());
+    }
+}
+
+/// Whatever a node hears, from strangers and in answer to its queries, it keeps its rules and bounds what it sends.
+///
+/// The input is a row of steps, each with four bytes of a head (what, how long after the last, and the length in two)
+/// and so many bytes.
+pub fn dht_node(mut data: &[u8]) {
+    let mut node = Node::new(Timestamp::ZERO, Config::new(Family::V4), &Rng::from_number(1));
+    let (mut now, mut out, mut asked) = (Timestamp::ZERO, Outbox::new(), None);
+    node.handle_event(now, Event::Learn(vec![SocketAddr::from(([8, 8, 8, 8], 1))]), &mut out);
+    let announce = Some(Announced { port: 1, implied_port: false, seed: false });
+    let task = Task::GetPeers { info_hash: InfoHash([b'h'; 20]), announce, noseed: false };
+    node.handle_event(now, Event::Start { lookup: LookupId(0), task }, &mut out);
+    while let Some(([kind, wait, high, low], rest)) = data.split_first_chunk() {
+        let (bytes, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()));
+        data = rest;
+        now = now + Duration::from_millis(10 * u64::from(*wait));
+        for action in out.drain(..) {
+            let Action::Send { to, data } = action else { continue };
+            let message = Message::parse(&data).expect("what is written can be read");
+            if matches!(message.body, Body::Query(_)) {
+                asked = Some((to, message.transaction));
+            }
+        }
+        match (kind % 4, asked.take()) {
+            (0, _) => node.handle_timeout(now, &mut out),
+            (1 | 2, Some((from, transaction))) => {
+                let answer = [&b"d1:r"[..], bytes, b"1:t4:", transaction.as_bytes(), b"1:y1:re"].concat();
+                node.handle_event(now, Event::Datagram { from, data: answer.into() }, &mut out);
+            }
+            _ => {
+                let from = SocketAddr::from(([9, 9, *kind, 9], 1));
+                node.handle_event(now, Event::Datagram { from, data: bytes.to_vec().into() }, &mut out);
+                let answers = out.iter().filter_map(|action| match action {
+                    Action::Send { to, data } if *to == from => Some(data),
+                    _ => None,
+                });
+                let is_answer = |data: &&Vec<u8>| {
+                    Message::parse(data).is_ok_and(|message| !matches!(message.body, Body::Query(_)))
+                };
+                // Nobody has proven anything: a token of ours can't be guessed.
+                assert!(answers.filter(is_answer).map(Vec::len).sum::<usize>() <= 3 * bytes.len());
+            }
+        }
+        node.check_invariants(now);
     }
 }
 

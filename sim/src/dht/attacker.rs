@@ -1,0 +1,139 @@
+//! Nodes that work together to hide what is stored.
+
+use super::addresses::PORT;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use fast_peer_core::dht::message::{Body, Contact, Message, Method, Nodes, Query, Reply, Transaction};
+use fast_peer_core::dht::node_id::NodeId;
+use fast_peer_core::id::InfoHash;
+use fast_peer_core::rng::Rng;
+
+/// What attackers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attack {
+    /// Nodes with ids as close as BEP 42 allows to one torrent, on every address of 64 /24s in 16 /16s that brings one
+    /// close enough.
+    Eclipse,
+    /// So many percent of all nodes, anywhere.
+    Sybils(u8),
+}
+
+/// Attackers, all of whom know each other.
+///
+/// They answer like nodes, but name only each other, and forget what is announced to them. To get into tables they ask
+/// honest nodes again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attackers {
+    contacts: Vec<Contact>,
+}
+
+impl Attackers {
+    /// Those of [`Attack::Eclipse`], against `target`.
+    pub(super) fn around(target: InfoHash, rng: &mut Rng) -> Self {
+        let mut contacts: Vec<Contact> = Vec::new();
+        for subnet in 0..SUBNETS {
+            let (provider, third) = (subnet % PROVIDERS, (16 * (subnet / PROVIDERS) + 1) as u8);
+            let hosts = (1..255).map(|host| Ipv4Addr::new(FIRST_OCTET, provider as u8, third, host));
+            let mut best: Vec<Contact> = hosts.map(|ip| closest_id(ip, target, rng)).collect();
+            best.sort_by_key(|contact| contact.id.distance(target.into()));
+            contacts.extend(best.into_iter().take(PER_SUBNET));
+        }
+        Self { contacts }
+    }
+
+    /// These, with ids that belong to their addresses.
+    pub(super) fn at(addrs: impl Iterator<Item = SocketAddr>, rng: &mut Rng) -> Self {
+        Self { contacts: addrs.map(|addr| Contact { id: NodeId::secure(addr.ip(), rng), addr }).collect() }
+    }
+
+    pub(super) fn contacts(&self) -> &[Contact] {
+        &self.contacts
+    }
+
+    /// What the attacker at `at` answers.
+    pub(super) fn answer(&self, at: SocketAddr, from: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
+        let us = self.contacts.iter().find(|contact| contact.addr == at)?;
+        let message = Message::parse(data).ok()?;
+        let Body::Query(query) = message.body else { return None };
+        let mut reply = Reply::new(us.id);
+        let mut closest;
+        if let Some(target) = query.method.target() {
+            closest = self.contacts.clone();
+            closest.sort_unstable_by_key(|contact| contact.id.distance(target));
+            closest.truncate(8);
+            reply.nodes = Some(Nodes::Contacts(&closest));
+            reply.token = Some(b"whatever");
+        }
+        let answer = Message::new(message.transaction, Body::Reply(reply));
+        Some(Message { ip: Some(from), ..answer }.encode())
+    }
+
+    /// The query with which an attacker makes itself known.
+    pub(super) fn advert(&self, attacker: usize) -> Vec<u8> {
+        let us = self.contacts[attacker];
+        let query = Query::new(us.id, Method::FindNode { target: us.id });
+        Message::new(Transaction::from(7), Body::Query(query)).encode()
+    }
+}
+
+/// Whether an address is kept for attackers.
+pub(super) fn is_reserved(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] == FIRST_OCTET
+}
+
+/// The id at this address that is closest to the target: of the eight that BEP 42 leaves to choose from, with all other
+/// bits as they suit.
+fn closest_id(ip: Ipv4Addr, target: InfoHash, rng: &mut Rng) -> Contact {
+    let addr = SocketAddr::new(IpAddr::from(ip), PORT);
+    let mut best: Option<Contact> = None;
+    for _ in 0..TRIES {
+        let mut id = NodeId::secure(addr.ip(), rng);
+        // 21 bits belong to the address, and the last byte says which of the eight.
+        id.0[2] = id.0[2] & 0xf8 | target.0[2] & 0x07;
+        id.0[3..19].copy_from_slice(&target.0[3..19]);
+        let contact = Contact { id, addr };
+        if best.is_none_or(|best| id.distance(target.into()) < best.id.distance(target.into())) {
+            best = Some(contact);
+        }
+    }
+    best.expect("it was tried")
+}
+
+/// Nobody honest is in 45/8.
+const FIRST_OCTET: u8 = 45;
+
+const SUBNETS: usize = 64;
+
+const PROVIDERS: usize = 16;
+
+/// Of each subnet the best: the next ones are no closer than honest nodes.
+const PER_SUBNET: usize = 4;
+
+/// So often at random, each of eight ids comes up nearly always.
+const TRIES: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::{Attackers, PROVIDERS, SUBNETS};
+    use fast_peer_core::dht::node_id::NodeId;
+    use fast_peer_core::id::InfoHash;
+    use fast_peer_core::rng::Rng;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn attackers_are_as_close_as_bep_42_allows() {
+        let target = InfoHash([0x5a; 20]);
+        let attackers = Attackers::around(target, &mut Rng::from_number(1));
+        let block = |dots| {
+            let name = |text: String| text.split('.').take(dots).collect::<Vec<_>>().join(".");
+            attackers.contacts.iter().map(|it| name(it.addr.ip().to_string())).collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!((block(3), block(2)), (SUBNETS, PROVIDERS));
+        assert!(attackers.contacts.iter().all(|contact| contact.is_secure()));
+        let close = |bits| {
+            let shared = |id: NodeId| id.common_prefix(target.into()) >= bits;
+            attackers.contacts.iter().filter(|contact| shared(contact.id)).count()
+        };
+        // Of 131,072 places that he can choose from, so many are expected to share 10 and 13 bits: 128 and 16.
+        assert!(close(10) > 80 && close(13) > 6, "{} and {}", close(10), close(13));
+    }
+}
