@@ -41,6 +41,9 @@ scenarios! {
     cable_cut "cable-cut" 1..=3,
     choker "choker" 1..=3,
     crowd "crowd" 1..=1,
+    dht_only "dht-only" 1..=3,
+    dht_private "dht-private" 1..=2,
+    dht_saved "dht-saved" 1..=2,
     disk_errors "disk-errors" 1..=6,
     disk_full "disk-full" 1..=3,
     false_haver "false-haver" 1..=3,
@@ -68,6 +71,7 @@ scenarios! {
     staller "staller" 1..=3,
     stop "stop" 1..=4,
     tracker_down "tracker-down" 1..=4,
+    trackers_dead "trackers-dead" 1..=3,
     udp_tracker "udp-tracker" 1..=4,
     v2 "v2" 1..=3,
 }

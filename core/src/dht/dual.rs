@@ -12,7 +12,8 @@ use core::net::SocketAddr;
 
 /// A node of each family side by side, which is one to whoever drives it.
 ///
-/// A lookup runs in both networks, and is over when it is in both. Each node tells the other of nodes of its family, so
+/// A lookup runs in both networks, and is over when it is in both; but a network where there is nobody to ask does not
+/// hold up the other. Each node tells the other of nodes of its family, so
 /// that one well-known address brings us into both.
 #[derive(Debug)]
 pub struct Dht {
@@ -61,6 +62,13 @@ impl Dht {
     /// Whether a datagram can be one of the DHT. Others share the socket.
     pub fn is_datagram(data: &[u8]) -> bool {
         data.first() == Some(&b'd') && data.last() == Some(&b'e')
+    }
+
+    /// How a lookup stands that is not over.
+    pub fn summary(&self, lookup: LookupId) -> Option<Summary> {
+        let joined = self.lookups.get(&lookup)?;
+        let open = self.nodes.iter().flatten().filter_map(|node| node.summary(lookup));
+        Some(open.fold(joined.summary, Summary::and))
     }
 
     /// What to remember for the next start.
@@ -125,9 +133,11 @@ impl Dht {
             for action in said.drain(..) {
                 match action {
                     Action::Named(contacts) => for_other = Some(contacts),
-                    action => self.pass_on(from, action, out),
+                    action => self.pass_on(now, from, action, out),
                 }
             }
+            // What the other one said meanwhile.
+            said.append(&mut self.said);
             self.said = said;
             from = 1 - from;
             if let (Some(contacts), Some(other)) = (for_other, &mut self.nodes[from]) {
@@ -137,12 +147,17 @@ impl Dht {
         self.tune();
     }
 
-    fn pass_on(&mut self, from: usize, action: Action, out: &mut Outbox<Action>) {
+    fn pass_on(&mut self, now: Timestamp, from: usize, action: Action, out: &mut Outbox<Action>) {
         match action {
             Action::Done { lookup, summary } => {
                 let Some(joined) = self.lookups.get_mut(&lookup) else { return };
                 joined.open -= 1;
                 joined.summary = joined.summary.and(summary);
+                let other = self.nodes[1 - from].as_mut().filter(|_| joined.open > 0 && summary.answered > 0);
+                if let Some(node) = other.filter(|node| node.is_alone(lookup)) {
+                    joined.open = 0;
+                    node.handle_event(now, Event::Cancel(lookup), &mut self.said);
+                }
                 if joined.open == 0 {
                     let Joined { summary, scraped, .. } = *joined;
                     self.lookups.remove(&lookup);

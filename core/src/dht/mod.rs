@@ -23,6 +23,7 @@ pub mod message;
 pub mod node_id;
 pub mod peer_store;
 pub mod queries;
+pub mod saved;
 mod search;
 mod shares;
 pub mod table;
@@ -187,6 +188,11 @@ impl Node {
     /// How a search stands that is underway.
     pub fn summary(&self, lookup: LookupId) -> Option<Summary> {
         self.searches.get(&Key::Told(lookup)).map(Search::summary)
+    }
+
+    /// Whether a search has nobody to ask, so far.
+    pub(super) fn is_alone(&self, lookup: LookupId) -> bool {
+        self.table.is_empty() && self.summary(lookup).is_none_or(|summary| summary.asked == 0)
     }
 
     /// What to remember for the next start.

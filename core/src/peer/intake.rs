@@ -143,12 +143,20 @@ impl Peer {
             Message::Interested => self.on_interest(true, out),
             Message::NotInterested => self.on_interest(false, out),
             Message::Reject(request) => self.on_reject(request, out)?,
+            // BEP 5: their node is worth a ping, unless it is not on the DHT that we are on.
+            Message::Port(port) => {
+                if port != 0
+                    && self.setup.ours.reserved.dht()
+                    && !core::mem::replace(&mut self.told_dht_port, true)
+                {
+                    out.push_back(Action::DhtPort(port));
+                }
+            }
             Message::Request(request) => self.on_request(now, request, out)?,
             Message::Unchoke => self.they_choke = false,
             // Hints, and what a later version of the protocol may say.
             Message::HashReject(_)
             | Message::KeepAlive
-            | Message::Port(_)
             | Message::Suggest(_)
             | Message::Unknown { .. } => {}
         }

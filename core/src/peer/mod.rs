@@ -63,6 +63,8 @@ pub struct Peer {
     control: BytesMut,
     /// The block whose head was read.
     arriving: Option<Arriving>,
+    /// Whether they told us of their node.
+    told_dht_port: bool,
     /// Pieces that we may ask for while choked.
     allowed_to_us: Vec<PieceIndex>,
     /// Pieces that they may ask for while choked.
@@ -165,6 +167,8 @@ pub enum Action {
     },
     /// What they have, in full; replaces what was known.
     Bitfield(Bitfield),
+    /// The port of their node of the DHT (BEP 5); said once.
+    DhtPort(u16),
     /// Close the connection: this peer is closed.
     Disconnect(Reason),
     /// They said something of their extensions: see [`Peer::extended`].
@@ -257,6 +261,7 @@ impl Peer {
             uploads: Uploads::default(),
             control: BytesMut::new(),
             arriving: None,
+            told_dht_port: false,
             allowed_to_us: Vec::new(),
             allowed_to_them: Vec::new(),
             told: 0,
@@ -308,6 +313,11 @@ impl Peer {
     /// Whether both sides speak the fast extension (BEP 6).
     pub fn is_fast(&self) -> bool {
         self.setup.ours.reserved.fast() && self.theirs.is_some_and(|theirs| theirs.reserved.fast())
+    }
+
+    /// Whether both sides have a node of the DHT (BEP 5).
+    pub fn is_dht(&self) -> bool {
+        self.setup.ours.reserved.dht() && self.theirs.is_some_and(|theirs| theirs.reserved.dht())
     }
 
     /// Whether they refuse to serve us.
@@ -496,6 +506,9 @@ impl Peer {
                 self.say(&Message::AllowedFast(piece.get()));
             }
             self.allowed_to_them = allowed;
+        }
+        if self.is_dht() && self.setup.listen_port != 0 {
+            self.say(&Message::Port(self.setup.listen_port));
         }
     }
 

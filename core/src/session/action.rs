@@ -1,16 +1,20 @@
 //! What the session asks of a driver.
 
 use super::NewContent;
+use super::dht::Found;
 use super::reason::Reason;
-use crate::id::{ConnId, JobId, TorrentId};
+use crate::dht::Summary;
+use crate::id::{ConnId, JobId, LookupId, TorrentId};
 use crate::lengths::PieceIndex;
 use crate::lsd::Group;
 use crate::metainfo::AssemblyError;
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
 use alloc::boxed::Box;
+use crate::torrent::known_peers::Source;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use core::net::SocketAddr;
@@ -102,6 +106,13 @@ pub enum Notice {
         /// The torrent.
         torrent: TorrentId,
     },
+    /// A torrent was looked up in the DHT; the peers came as they were found.
+    DhtAsked {
+        /// The torrent.
+        torrent: TorrentId,
+        /// How it went.
+        summary: Summary,
+    },
     /// A file could not be read or written; the torrent waits and tries again.
     DiskTrouble {
         /// The torrent.
@@ -131,6 +142,21 @@ pub enum Notice {
         torrent: TorrentId,
         /// Why.
         error: AssemblyError,
+    /// A lookup in the DHT found something.
+    Lookup {
+        /// Which.
+        lookup: LookupId,
+        /// What.
+        found: Found,
+    },
+    /// A torrent heard of peers.
+    Peers {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Who told.
+        source: Source,
+        /// Their addresses, known ones too.
+        peers: Vec<SocketAddr>,
     },
     /// The torrent seeds: it has everything it wants and lets peers in.
     Seeding {
@@ -284,6 +310,7 @@ impl fmt::Display for Notice {
             Self::Banned { torrent, remote } => write!(f, "{torrent} banned {remote}: it sent wrong data"),
             Self::Checked { torrent, pieces } => write!(f, "{torrent} checked: {pieces} pieces are good"),
             Self::Completed { torrent } => write!(f, "{torrent} completed"),
+            Self::DhtAsked { torrent, summary } => write!(f, "{torrent} DHT {summary}"),
             Self::DiskTrouble { torrent, error } => write!(f, "{torrent} disk trouble: {error}"),
             Self::HashFailed { torrent, piece } => write!(f, "{torrent} piece {piece} failed its hash"),
             Self::Metadata { torrent, content } => {
@@ -292,6 +319,10 @@ impl fmt::Display for Notice {
                 write!(f, "{torrent} metadata: {files} files, {pieces} pieces")
             }
             Self::MetadataUseless { torrent, error } => write!(f, "{torrent}: {error}"),
+            Self::Lookup { lookup, found } => write!(f, "{lookup} {found}"),
+            Self::Peers { torrent, source, peers } => {
+                write!(f, "{torrent} peers={} source={source}", peers.len())
+            }
             Self::Seeding { torrent } => write!(f, "{torrent} seeding"),
             Self::Stopped => f.write_str("stopped"),
             Self::TrackerAnswered { torrent, tracker, peers, warning } => {

@@ -1,5 +1,6 @@
 //! What is fixed when a session starts.
 
+use super::dht::DhtConfig;
 use crate::id::PeerId;
 use crate::rng::Rng;
 use alloc::string::String;
@@ -29,6 +30,8 @@ pub struct Config {
     pub lsd: bool,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
+    /// How to take part in the DHT; nothing means not at all.
+    pub dht: Option<DhtConfig>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
@@ -49,6 +52,7 @@ impl Default for Config {
             pex: true,
             lsd: true,
             store_budget: 8 << 20,
+            dht: None,
             down_bytes_per_s: None,
             up_bytes_per_s: None,
         }

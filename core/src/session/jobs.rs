@@ -19,6 +19,7 @@ pub(super) enum Job {
     Disk { torrent: TorrentId, work: Work },
     Http { ask: u64 },
     Resolve { ask: u64 },
+    ResolveNode { port: u16 },
     ResolvePeer { torrent: TorrentId, port: u16 },
 }
 
@@ -95,6 +96,7 @@ impl Session {
             (Some(Job::Resolve { ask }), Err(error)) => {
                 self.fail_ask(now, ask, TrackerError::Unreachable(error.to_string()));
             }
+            (Some(Job::ResolveNode { port }), result) => self.on_node_resolved(now, port, result),
             (Some(Job::ResolvePeer { torrent, port }), Ok(ips)) => {
                 let peers = ips.into_iter().map(|ip| SocketAddr::new(ip, port));
                 self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
@@ -141,12 +143,7 @@ impl Session {
                 UdpAction::Answered { .. } => {}
                 UdpAction::Done { id, error: Some(error) } => self.fail_ask(now, id.0, error),
                 UdpAction::Done { id, error: None } => self.end_ask(id.0),
-                UdpAction::Send { to, data } => {
-                    if self.datagrams.is_empty() {
-                        self.actions.push_back(Action::WantSend);
-                    }
-                    self.datagrams.push_back((to, data));
-                }
+                UdpAction::Send { to, data } => self.queue_datagram(to, data),
             }
         }
     }
@@ -178,6 +175,10 @@ impl Session {
             peers: peers.len() as u32,
             warning: answer.warning.clone(),
         }));
+        if !peers.is_empty() {
+            let notice = Notice::Peers { torrent, source: Source::Tracker, peers: peers.clone() };
+            self.actions.push_back(Action::Notice(notice));
+        }
         self.with_torrent(now, torrent, |torrent, out| {
             torrent.add_peers(now, peers, Source::Tracker);
             if first {

@@ -78,7 +78,7 @@ impl Torrent {
 
     fn peer_setup(&self) -> Setup {
         Setup {
-            ours: handshake(&self.common, self.info_hash()),
+            ours: handshake(&self.common, self.info_hash(), self.common.dht && !self.is_private()),
             map: self.content.as_ref().map(|content| Arc::clone(&content.map)),
             listen_port: self.listen_port,
             max_requests: self.common.max_requests,
@@ -259,6 +259,11 @@ impl Torrent {
         match action {
             peer::Action::Arrived { block, payload } => self.on_block(now, conn, block, payload),
             peer::Action::Bitfield(has) => self.on_bitfield(now, conn, has, out),
+            peer::Action::DhtPort(port) => {
+                if let Some(member) = self.members.get(&conn) {
+                    out.push_back(Action::Node(SocketAddr::new(member.peer.remote().ip(), port)));
+                }
+            }
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
             peer::Action::Extended => self.on_extended(now, conn),
             peer::Action::Freed(block) => {

@@ -12,6 +12,7 @@ mod data;
 mod exchange;
 mod members;
 mod new;
+mod sources;
 pub mod status;
 
 pub use content::Content;
@@ -36,12 +37,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use discovery::Discovery;
 use known_peers::{KnownPeers, Source};
 use members::Member;
 use rate::RateLimiter;
 
 pub mod bans;
 pub mod choker;
+pub mod discovery;
 pub mod known_peers;
 pub mod rate;
 pub mod smart_ban;
@@ -57,6 +60,8 @@ pub(crate) struct Common {
     pub(crate) upload_slots: usize,
     pub(crate) pex: bool,
     pub(crate) store_budget: u64,
+    /// Whether there is a DHT.
+    pub(crate) dht: bool,
 }
 
 /// The machine of one torrent.
@@ -81,6 +86,9 @@ pub struct Torrent {
     content: Option<Content>,
     known: KnownPeers,
     announcer: Announcer,
+    discovery: Discovery,
+    /// What the discovery was told last.
+    told: Option<sources::Told>,
     members: BTreeMap<ConnId, Member>,
     /// When each member is due at the latest; an entry may be early, never late.
     due: BTreeSet<(Timestamp, ConnId)>,
@@ -99,6 +107,7 @@ pub struct Torrent {
 #[derive(Debug, Default)]
 struct Pending {
     announcer: Outbox<AnnouncerAction>,
+    discovery: Outbox<discovery::Action>,
     metadata: Outbox<metadata::Action>,
     pex: Outbox<pex::Action>,
     peer: Outbox<peer::Action>,
@@ -135,8 +144,10 @@ pub(crate) enum Phase {
 /// What a torrent asks of its session.
 #[derive(Debug)]
 pub(crate) enum Action {
+    Discovery(discovery::Action),
     Disconnect { conn: ConnId, reason: Reason },
     Disk { work: Work, op: DiskOp },
+    Node(SocketAddr),
     Notice(Notice),
     Stopped,
     Tracker(AnnouncerAction),
@@ -181,6 +192,12 @@ impl Torrent {
                 private,
                 rng.fork("announcer"),
             ),
+            discovery: if private || !common.dht || !new.discover {
+                Discovery::forbidden(rng.fork("discovery"))
+            } else {
+                Discovery::new(rng.fork("discovery"))
+            },
+            told: None,
             members: BTreeMap::new(),
             due: BTreeSet::new(),
             downloading: 0,
@@ -259,6 +276,9 @@ impl Torrent {
         let metainfo = Arc::clone(&content.metainfo);
         self.content = Some(Content::new(content, &self.common, &self.rng));
         self.metadata.handle_event(now, metadata::Event::Known(metainfo), &mut self.pending.metadata);
+        if self.is_private() {
+            self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
+        }
         self.introduce_members(now);
         self.check_files(now);
         self.settle(now, out);
@@ -277,8 +297,14 @@ impl Torrent {
         }
     }
 
-    pub(crate) fn set_listen_port(&mut self, port: u16) {
+    /// Before the start.
+    pub(crate) fn init_listen_port(&mut self, port: u16) {
         self.listen_port = port;
+    }
+
+    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
+        self.listen_port = port;
+        self.settle(now, out);
     }
 
     /// The torrent's own limits on what is read and written.
@@ -306,7 +332,7 @@ impl Torrent {
     }
 
     /// Takes addresses in that `source` named; `teller` is the peer or node among those, if it was one.
-    fn learn(
+    pub(crate) fn learn(
         &mut self,
         now: Timestamp,
         peers: impl IntoIterator<Item = SocketAddr>,
@@ -334,6 +360,7 @@ impl Torrent {
             self.disconnect(now, conn, Reason::Stopping, out);
         }
         self.announcer.handle_event(now, AnnouncerEvent::Stop, &mut self.pending.announcer);
+        self.discovery.handle_event(now, discovery::Event::Stop, &mut self.pending.discovery);
         if let Some(content) = &mut self.content {
             content.store.handle_event(now, store::Event::Flush, &mut self.pending.store);
         }
@@ -382,6 +409,7 @@ impl Torrent {
         if let Some(pex) = &mut self.pex {
             pex.handle_timeout(now, &mut self.pending.pex);
         }
+        self.discovery.handle_timeout(now, &mut self.pending.discovery);
         self.rechoke_if_due(now);
         self.tell_haves_if_due(now, out);
         self.settle(now, out);
@@ -393,6 +421,7 @@ impl Torrent {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
             next = Deadline::earlier(next, self.metadata.poll_timeout());
             next = Deadline::earlier(next, self.pex.as_ref().and_then(Pex::poll_timeout));
+            next = Deadline::earlier(next, self.discovery.poll_timeout());
         }
         if let Some(content) = &self.content {
             next = Deadline::earlier(next, content.store.poll_timeout());
@@ -426,19 +455,22 @@ impl Torrent {
                 self.on_pex_action(now, action, out);
             } else if let Some(action) = self.pending.announcer.pop_front() {
                 out.push_back(Action::Tracker(action));
+            } else if let Some(action) = self.pending.discovery.pop_front() {
+                out.push_back(Action::Discovery(action));
             } else if core::mem::take(&mut self.pending.work) {
                 self.pending.touched.append(&mut self.idle);
             } else if let Some(conn) = self.pending.touched.pop_first() {
                 self.after_touch(now, conn, out);
-            } else {
+            } else if !self.tell_discovery(now) {
                 break;
             }
         }
     }
 }
 
-fn handshake(common: &Common, info_hash: InfoHash) -> Handshake {
+fn handshake(common: &Common, info_hash: InfoHash, dht: bool) -> Handshake {
     let reserved = Reserved::NONE.with_extended().with_fast();
+    let reserved = if dht { reserved.with_dht() } else { reserved };
     Handshake { reserved, info_hash, peer_id: common.peer_id }
 }
 

@@ -25,6 +25,8 @@ pub struct NewTorrent {
     pub peers: Vec<SocketAddr>,
     /// Peers of which the host's name has to be looked up first.
     pub peer_names: Vec<(String, u16)>,
+    /// Hosts and ports of nodes of the DHT that the torrent names (BEP 5).
+    pub nodes: Vec<(String, u16)>,
     /// The trackers to ask, in tiers: the torrent's, and those that the user adds.
     pub trackers: Vec<Vec<String>>,
     /// Bytes a second that may be read from its peers; nothing means no limit.
@@ -50,6 +52,7 @@ impl NewTorrent {
             select_only: Vec::new(),
             peers: Vec::new(),
             peer_names: Vec::new(),
+            nodes: Vec::new(),
             trackers: Vec::new(),
             down_bytes_per_s: None,
             up_bytes_per_s: None,
@@ -59,11 +62,12 @@ impl NewTorrent {
     }
 }
 
-/// What is wanted, from the torrent's own trackers.
+/// What is wanted, from the torrent's own trackers and nodes.
 impl From<NewContent> for NewTorrent {
     fn from(content: NewContent) -> Self {
         let trackers = content.metainfo.trackers().to_vec();
-        Self { trackers, content: Some(content.clone()), ..Self::known_by(content.metainfo.hashes()) }
+        let nodes = content.metainfo.nodes().to_vec();
+        Self { trackers, nodes, content: Some(content.clone()), ..Self::known_by(content.metainfo.hashes()) }
     }
 }
 

@@ -61,6 +61,11 @@ pub enum Waiting {
     },
     /// It is not said yet what is wanted of the torrent and where that goes.
     Content,
+    /// The DHT is being asked.
+    Dht {
+        /// How many nodes were.
+        nodes: u32,
+    },
     /// Files can't be written.
     Disk(DiskError),
     /// Peers are asked for the metadata.
@@ -106,6 +111,7 @@ impl fmt::Display for Waiting {
             Self::Choked { peers } => write!(f, "all {peers} useful peers choke us"),
             Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
             Self::Content => f.write_str("waiting to be told what to download"),
+            Self::Dht { nodes } => write!(f, "asking {nodes} nodes of the DHT"),
             Self::Disk(error) => write!(f, "{error}; trying again"),
             Self::Metadata { have, all, peers } => {
                 write!(f, "metadata {have}/{all} pieces from {peers} peers")
@@ -213,6 +219,10 @@ impl Torrent {
         }
         if self.announcer.trackers().any(|tracker| tracker.announcing) {
             return Some(Waiting::Tracker);
+        }
+        if self.discovery.is_asking() {
+            // The session knows how many they are.
+            return Some(Waiting::Dht { nodes: 0 });
         }
         let next = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
         Some(Waiting::NoPeers { next_announce: next.map(|at| at.since(now)) })

@@ -223,6 +223,16 @@ impl Announcer {
         })
     }
 
+    /// Whether there is no tracker at all.
+    pub fn is_empty(&self) -> bool {
+        self.trackers.is_empty()
+    }
+
+    /// Whether a tracker answered last time, or has not been tried yet.
+    pub fn has_hope(&self) -> bool {
+        self.trackers.iter().any(|tracker| tracker.error.is_none())
+    }
+
     /// The tracker that answered last. With a private torrent, peers of the one before have to go when it changes.
     pub fn working(&self) -> Option<&TrackerUrl> {
         self.trackers.iter().find(|tracker| tracker.working).map(|tracker| &tracker.url)

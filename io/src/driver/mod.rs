@@ -18,7 +18,8 @@ use crate::disk::{Disk, StorageSpec};
 use crate::http;
 use crate::net::Net;
 use datagrams::Datagrams;
-use fast_peer_core::id::TorrentId;
+use fast_peer_core::dht::Task;
+use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::session::{Event, NewContent, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
 use listen::Sockets;
@@ -121,6 +122,9 @@ impl<N: Net, D: Disk> Handle<N, D> {
     /// Says what is wanted of a torrent of which only the hash was known, and where its files lie.
     pub fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
         self.hub.turn(|turn| turn.set_content(torrent, content, storage));
+    /// Looks for something in the DHT. What is found comes as [`Notice::Lookup`]. Nothing without a DHT.
+    pub fn start_lookup(&self, task: Task) -> Option<LookupId> {
+        self.hub.turn(|turn| turn.input(|session, now| session.start_lookup(now, task)))
     }
 
     /// Tells the session of something that the user did.

@@ -11,7 +11,7 @@ use super::world::{HostId, Role, What, World};
 use core::fmt;
 use core::net::SocketAddr;
 use fast_peer_core::bitfield::Bitfield;
-use fast_peer_core::id::{ConnId, JobId, TorrentId};
+use fast_peer_core::id::{ConnId, InfoHash, JobId, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
@@ -88,6 +88,8 @@ pub struct Stats {
     pub stopped: Option<Timestamp>,
     /// Announces that were answered, and that failed.
     pub announces: (u32, u32),
+    /// Lookups of its torrents in the DHT that are over.
+    pub lookups: u32,
 }
 
 impl Client {
@@ -459,7 +461,11 @@ impl World {
                     shared.found = Some(content.picker().have().clone());
                 }
             }
-            Notice::MetadataUseless { .. } | Notice::Seeding { .. } => {}
+            Notice::DhtAsked { .. } => stats.lookups += 1,
+            Notice::Lookup { .. }
+            | Notice::MetadataUseless { .. }
+            | Notice::Peers { .. }
+            | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
     }
@@ -691,8 +697,11 @@ fn raw(block: Block) -> RawBlock {
 fn topic_of(event: &Event) -> Topic {
     match event {
         Event::AddPeers { .. }
+        | Event::CancelLookup { .. }
+        | Event::LearnNodes { .. }
         | Event::Listening { .. }
         | Event::RemoveTorrent { .. }
+        | Event::RestoreNodes { .. }
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,

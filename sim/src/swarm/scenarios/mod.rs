@@ -5,6 +5,7 @@ mod discovery;
 mod hostile;
 mod layouts;
 mod magnets;
+mod trackerless;
 mod troubles;
 mod users;
 
@@ -18,8 +19,17 @@ use fast_peer_core::id::TorrentId;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [crowds::ALL, discovery::ALL, hostile::ALL, layouts::ALL, magnets::ALL, troubles::ALL, users::ALL]
-        .concat()
+    [
+        crowds::ALL,
+        discovery::ALL,
+        hostile::ALL,
+        layouts::ALL,
+        magnets::ALL,
+        trackerless::ALL,
+        troubles::ALL,
+        users::ALL,
+    ]
+    .concat()
 }
 
 /// A small swarm: a tracker, one seeder, some leechers.
