@@ -142,6 +142,7 @@ pub enum Notice {
         torrent: TorrentId,
         /// Why.
         error: AssemblyError,
+    },
     /// A lookup in the DHT found something.
     Lookup {
         /// Which.

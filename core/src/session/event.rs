@@ -197,7 +197,7 @@ impl fmt::Display for Event {
             }
             Self::Resolved { job, result: Err(error) } => write!(f, "{job} resolve failed: {error}"),
             Self::RestoreNodes { saved } => {
-                write!(f, "restore nodes v4={} v6={}", saved.v4.contacts.len(), saved.v6.contacts.len())
+                write!(f, "restore nodes={}", saved.contacts.len())
             }
             Self::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 write!(f, "limits down={down_bytes_per_s:?} up={up_bytes_per_s:?}")

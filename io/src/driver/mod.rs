@@ -122,6 +122,8 @@ impl<N: Net, D: Disk> Handle<N, D> {
     /// Says what is wanted of a torrent of which only the hash was known, and where its files lie.
     pub fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
         self.hub.turn(|turn| turn.set_content(torrent, content, storage));
+    }
+
     /// Looks for something in the DHT. What is found comes as [`Notice::Lookup`]. Nothing without a DHT.
     pub fn start_lookup(&self, task: Task) -> Option<LookupId> {
         self.hub.turn(|turn| turn.input(|session, now| session.start_lookup(now, task)))

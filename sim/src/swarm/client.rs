@@ -11,7 +11,7 @@ use super::world::{HostId, Role, What, World};
 use core::fmt;
 use core::net::SocketAddr;
 use fast_peer_core::bitfield::Bitfield;
-use fast_peer_core::id::{ConnId, InfoHash, JobId, TorrentId};
+use fast_peer_core::id::{ConnId, JobId, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;

@@ -3,7 +3,7 @@
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::super::services::TrackerMood;
 use super::{ANNOUNCE_INTERVAL, Access, HOME, Has, HostId, Plan, Setup, TorrentId, World, secs};
-use fast_peer_core::dht::message::Family;
+use fast_peer_core::dht::Dht;
 use fast_peer_core::session::{Config, DhtConfig, Event};
 use fast_peer_core::torrent::known_peers::Source;
 
@@ -92,7 +92,7 @@ fn dht_saved(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
     world.share(seeder, content, Has::All, &[]);
     world.run_for(secs(60));
     let saved = world.session(seeder).save_nodes();
-    let saved = saved.filter(|saved| saved.v4.contacts.len() >= 2);
+    let saved = saved.filter(|saved| saved.contacts.len() >= 2);
     let Some(saved) = saved else { return ensure(false, || "hardly any node is worth saving".into()) };
     let lonely = Config { dht: Some(DhtConfig::default()), ..Config::default() };
     let leecher = world.add_client("leecher", &Setup { config: lonely, ..network.setup });
@@ -134,7 +134,7 @@ fn found_by_dht(world: &World, host: HostId, torrent: TorrentId, other: HostId) 
     let known = session.torrent(torrent).map(|torrent| torrent.known_peers().sources(world.addr(other)));
     let by_dht = known.is_some_and(|sources| sources.has(Source::Dht) && !sources.has(Source::Tracker));
     ensure(by_dht, || "the seeder was not found through the DHT".into())?;
-    let nodes = session.dht().map_or(0, |dht| dht.node(Family::V4).table().len());
+    let nodes = session.dht().map_or(0, Dht::known);
     ensure(nodes >= 3, || format!("it knows {nodes} nodes of six"))?;
     ensure(world.stats(host).lookups > 0, || "no lookup is reported".into())
 }
