@@ -4,6 +4,7 @@
 //! job is a task of its own on one thread; whichever has an input for the session gives it in one turn, which ends
 //! before anything waits.
 
+mod calls;
 mod conn;
 mod datagrams;
 mod hub;
@@ -17,8 +18,10 @@ pub use crate::scatter::Counters;
 use crate::disk::{Disk, StorageSpec};
 use crate::http;
 use crate::net::Net;
+use calls::Calls;
 use datagrams::Datagrams;
 use fast_peer_core::dht::Task;
+use fast_peer_core::lsd::Group;
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::session::{Event, NewContent, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
@@ -82,6 +85,24 @@ impl<N: Net, D: Disk> Driver<N, D> {
         self.hub.spawn(poll_fn(move |cx| datagrams.poll(cx)));
         self.hub.event(Event::Listening { port });
         Ok(port)
+    }
+
+    /// Joins the groups where local peers call each other (BEP 14), on every interface; before this, the session's calls
+    /// are lost. The error is that of the last group, if none could be joined.
+    pub async fn join_local(&self) -> io::Result<()> {
+        let (mut joined, mut result) = (vec![], Ok(()));
+        for group in Group::ALL {
+            match self.hub.net.join(group.addr()).await {
+                Ok(sockets) => joined.extend(sockets.into_iter().map(|socket| (group, socket))),
+                Err(error) => result = Err(error),
+            }
+        }
+        if joined.is_empty() {
+            return result;
+        }
+        let mut calls = Calls::new(Rc::clone(&self.hub), joined);
+        self.hub.spawn(poll_fn(move |cx| calls.poll(cx)));
+        Ok(())
     }
 
     /// Runs until the session has stopped.

@@ -9,8 +9,7 @@ pub mod calls;
 pub mod case;
 pub mod client;
 pub mod content;
-//! is the matrix of fast-peer with each of them, and `tests/trackerless.rs` what they do without trackers. All need root
-//! and what `install` installs. `tests/corpus.rs` and `tests/vectors.rs` read what others wrote.
+pub mod dht;
 pub mod http;
 pub mod namespace;
 pub mod process;
