@@ -243,10 +243,8 @@ impl Session {
     fn on_found_peers(&mut self, now: Timestamp, lookup: LookupId, from: SocketAddr, peers: Vec<SocketAddr>) {
         let torrent = self.network.as_ref().and_then(|network| network.torrents.get(&lookup)).copied();
         let Some(torrent) = torrent else { return self.found(lookup, Found::Peers { from, peers }) };
-        let notice = Notice::Peers { torrent, source: Source::Dht, peers: peers.clone() };
-        self.actions.push_back(Action::Notice(notice));
-        self.with_torrent(now, torrent, |torrent, _| {
-            torrent.learn(now, peers, Source::Dht, Some(from.ip()));
+        self.with_torrent(now, torrent, |torrent, out| {
+            torrent.on_peers_found(now, peers, Source::Dht, Some(from.ip()), out);
         });
     }
 }

@@ -175,12 +175,8 @@ impl Session {
             peers: peers.len() as u32,
             warning: answer.warning.clone(),
         }));
-        if !peers.is_empty() {
-            let notice = Notice::Peers { torrent, source: Source::Tracker, peers: peers.clone() };
-            self.actions.push_back(Action::Notice(notice));
-        }
         self.with_torrent(now, torrent, |torrent, out| {
-            torrent.add_peers(now, peers, Source::Tracker);
+            torrent.on_peers_found(now, peers, Source::Tracker, None, out);
             if first {
                 torrent.handle_tracker(now, AnnouncerEvent::Answered { id, answer }, out);
             }

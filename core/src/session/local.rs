@@ -5,6 +5,7 @@ use crate::id::TorrentId;
 use crate::lsd;
 use crate::machine::{Machine as _, Timestamp};
 use crate::torrent::known_peers::Source;
+use alloc::vec;
 
 impl Session {
     /// Calls a torrent out as long as its peers may come from anywhere.
@@ -34,8 +35,8 @@ impl Session {
                 }
                 lsd::Action::Found { torrent, peer } => {
                     if let Some(id) = self.by_hash.get(&torrent).copied() {
-                        self.with_torrent(now, id, |torrent, _| {
-                            torrent.add_peers(now, [peer], Source::Lsd);
+                        self.with_torrent(now, id, |torrent, out| {
+                            torrent.on_peers_found(now, vec![peer], Source::Lsd, None, out);
                         });
                     }
                 }

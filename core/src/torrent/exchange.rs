@@ -63,7 +63,7 @@ impl Torrent {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
             pex::Action::Learn { peer, addrs } => {
                 let teller = self.members.get(&peer).map(|member| member.peer.remote().ip());
-                self.learn(now, addrs, Source::Pex, teller);
+                self.on_peers_found(now, addrs, Source::Pex, teller, out);
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),
         }

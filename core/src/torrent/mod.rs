@@ -331,17 +331,29 @@ impl Torrent {
         self.learn(now, peers, source, None);
     }
 
-    /// Takes addresses in that `source` named; `teller` is the peer or node among those, if it was one.
-    pub(crate) fn learn(
+    /// `source` named these peers; `teller` is the peer or node among those, if it was one.
+    pub(crate) fn on_peers_found(
+        &mut self,
+        now: Timestamp,
+        peers: Vec<SocketAddr>,
+        source: Source,
+        teller: Option<IpAddr>,
+        out: &mut Outbox<Action>,
+    ) {
+        if peers.is_empty() || self.is_private() && source != Source::Tracker {
+            return;
+        }
+        self.learn(now, peers.iter().copied(), source, teller);
+        out.push_back(Action::Notice(Notice::Peers { torrent: self.id, source, peers }));
+    }
+
+    fn learn(
         &mut self,
         now: Timestamp,
         peers: impl IntoIterator<Item = SocketAddr>,
         source: Source,
         teller: Option<IpAddr>,
     ) {
-        if self.is_private() && matches!(source, Source::Dht | Source::Lsd | Source::Pex) {
-            return;
-        }
         for peer in peers {
             if let Err(refusal) = self.known.learn(now, peer, source, teller) {
                 tracing::debug!(%peer, %refusal, "address not taken in");
