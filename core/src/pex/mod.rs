@@ -166,7 +166,7 @@ impl Pex {
         }
         listener.told.retain(|addr| !message.dropped.contains(addr));
         listener.told.extend(message.added.iter().map(|(addr, _)| *addr));
-        (listener.first, listener.next_at) = (false, now + INTERVAL);
+        (listener.first, listener.next_at) = (false, now + TELL_EVERY);
         out.push_back(Action::Tell { peer, message });
     }
 }
@@ -222,8 +222,12 @@ impl Listener {
     }
 }
 
-/// How often a peer is told (BEP 11).
+/// A peer may be told once in this time (BEP 11).
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often a peer is told. One message can wait behind blocks and the next not, and they are to be a minute apart when
+/// they leave.
+const TELL_EVERY: Duration = Duration::from_secs(65);
 
 /// How long after it said that it listens: by then there is more to tell.
 const FIRST_AFTER: Duration = Duration::from_secs(1);

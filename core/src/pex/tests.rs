@@ -20,7 +20,7 @@ fn a_peer_is_told_of_the_others_and_then_of_what_changed() {
     end.contact(3);
     assert_eq!(end.at(60_999), []);
     end.gone(2);
-    assert_eq!(end.at(61_000), [told(1, &[3], &[2])]);
+    assert_eq!(end.at(66_000), [told(1, &[3], &[2])]);
     assert_eq!(end.pex.poll_timeout(), None, "there is nothing more to tell");
     end.gone(3);
     end.contact(3);
@@ -42,7 +42,7 @@ fn a_message_has_fifty_of_each_and_the_first_a_hundred() {
             .collect::<Vec<_>>()
     };
     assert_eq!(counts(end.at(1000)), [(100, 0)]);
-    assert_eq!(counts(end.at(61_000)), [(50, 0)]);
+    assert_eq!(counts(end.at(66_000)), [(50, 0)]);
     (100..220).for_each(|n| end.gone(n));
     assert_eq!(counts(end.at(121_000)), [(10, 50)]);
     assert_eq!(counts(end.at(181_000)), [(0, 50)]);
