@@ -18,13 +18,13 @@ fn a_peer_is_told_of_the_others_and_then_of_what_changed() {
     assert_eq!(end.at(999), []);
     assert_eq!(end.at(1000), [told(1, &[2], &[])], "not of itself");
     end.contact(3);
-    assert_eq!(end.at(60_999), []);
+    assert_eq!(end.at(65_999), []);
     end.gone(2);
     assert_eq!(end.at(66_000), [told(1, &[3], &[2])]);
     assert_eq!(end.pex.poll_timeout(), None, "there is nothing more to tell");
     end.gone(3);
     end.contact(3);
-    assert_eq!(end.at(121_000), [], "it came back");
+    assert_eq!(end.at(131_000), [], "it came back");
 }
 
 /// BEP 11: 50 of each; more only in the first message.
@@ -44,8 +44,8 @@ fn a_message_has_fifty_of_each_and_the_first_a_hundred() {
     assert_eq!(counts(end.at(1000)), [(100, 0)]);
     assert_eq!(counts(end.at(66_000)), [(50, 0)]);
     (100..220).for_each(|n| end.gone(n));
-    assert_eq!(counts(end.at(121_000)), [(10, 50)]);
-    assert_eq!(counts(end.at(181_000)), [(0, 50)]);
+    assert_eq!(counts(end.at(131_000)), [(10, 50)]);
+    assert_eq!(counts(end.at(196_000)), [(0, 50)]);
     assert_eq!(counts(end.at(241_000)), [(0, 20)]);
     assert_eq!(end.pex.poll_timeout(), None);
 }
