@@ -6,6 +6,7 @@
 mod node;
 
 use crate::bitfield::Bitfield;
+use crate::dht;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId};
 use crate::lengths::{Block, FileMap, PieceIndex};
 use crate::lsd::{self, Announcement, Lsd};
@@ -20,6 +21,7 @@ use crate::store::expected::Expected;
 use crate::store::op::{self, DiskError, DiskOp, DiskOutput, HashInput, HashOp, HashOutput};
 use crate::store::payload::Payload;
 use crate::store::{self, Store};
+use crate::torrent::discovery::{self, Discovery, Need, Trackers, Us};
 use crate::tracker::{
     Announce, AnnounceId, AnnounceRequest, Announcer, AnnouncerAction, AnnouncerEvent, Answer, AskId,
     Question, RetryIn, TrackerError, UdpAction, UdpEvent, UdpTrackers, parse_tiers,
@@ -63,7 +65,19 @@ fn the_peer_exchange_keeps_the_laws() {
 
 #[test]
 fn the_node_keeps_the_laws() {
-    let tally = live_many::<node::Searching>();
+    let tally = live_many::<node::Searching<dht::Node>>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_nodes_of_both_families_keep_the_laws() {
+    let tally = live_many::<node::Searching<dht::Dht>>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_discovery_keeps_the_laws() {
+    let tally = live_many::<Discovering>();
     assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 
@@ -499,6 +513,62 @@ impl Subject for Calling {
 
     fn feed(&mut self, now: Timestamp, input: &lsd::Event, out: &mut Outbox<lsd::Action>) {
         self.0.handle_event(now, input.clone(), out);
+    }
+}
+
+/// A torrent that has peers or lacks them, with trackers that answer or don't.
+#[derive(Debug)]
+struct Discovering {
+    discovery: Discovery,
+    asking: bool,
+    over: bool,
+}
+
+impl Subject for Discovering {
+    type Input = discovery::Event;
+    type Machine = Discovery;
+
+    fn new(_now: Timestamp, rng: &mut Rng) -> Self {
+        Self { discovery: Discovery::new(rng.fork("discovery")), asking: false, over: false }
+    }
+
+    fn machine(&mut self) -> &mut Discovery {
+        &mut self.discovery
+    }
+
+    fn draw(&self, rng: &mut Rng) -> discovery::Event {
+        match rng.below(500) {
+            0 => discovery::Event::Forbid,
+            1 => discovery::Event::Stop,
+            2..30 => {
+                let trackers = [Trackers::Alive, Trackers::Dead, Trackers::None];
+                discovery::Event::Trackers(trackers[rng.below(3) as usize])
+            }
+            30..60 => discovery::Event::Us(Us { port: rng.below(2) as u16, seed: rng.chance(1, 2) }),
+            60..80 => discovery::Event::Start,
+            80..200 => {
+                let need = [Need::Enough, Need::Starving, Need::Trying][rng.below(3) as usize];
+                discovery::Event::Peers { has_open: rng.chance(1, 2), need }
+            }
+            _ => discovery::Event::Ended { answered: rng.chance(3, 4) },
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &discovery::Event, out: &mut Outbox<discovery::Action>) {
+        match input {
+            discovery::Event::Ended { .. } => self.asking = false,
+            discovery::Event::Forbid | discovery::Event::Stop => self.over = true,
+            _ => {}
+        }
+        self.discovery.handle_event(now, *input, out);
+    }
+
+    fn hear(&mut self, said: &discovery::Action) {
+        match said {
+            discovery::Action::Ask(_) => assert!(!self.asking && !self.over, "there is one lookup at a time"),
+            discovery::Action::Cancel => assert!(self.asking, "only what runs is cancelled"),
+        }
+        self.asking = matches!(said, discovery::Action::Ask(_));
     }
 }
 

@@ -9,7 +9,8 @@ use fast_peer_core::dht::message::{
     Body, Family, MAX_ITEM_MESSAGE_LEN, MAX_LEN, MAX_NODES_READ, MAX_VALUES_READ, Message, Method,
 };
 use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
-use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Task};
+use fast_peer_core::dht::saved::{self, MAX_CONTACTS};
+use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Saved, Task};
 use fast_peer_core::id::{InfoHash, LookupId};
 use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
@@ -23,6 +24,7 @@ use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, MAX_PEX_PEERS,
     METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
 };
+use sha1::{Digest as _, Sha1};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
     ("dht_node", dht_node),
     ("dht_packet", dht_packet),
+    ("dht_state", dht_state),
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
@@ -215,6 +218,17 @@ pub fn lsd(data: &[u8]) {
         let written = call.encode(group);
         assert!(written.len() <= lsd::MAX_LEN);
         assert_eq!(Announcement::parse(&written).as_ref(), Some(&call));
+    }
+}
+
+/// A file of nodes that is read is what would be written for these nodes, whether the hash at its end was right by
+/// itself or is made so here (row D-09).
+pub fn dht_state(data: &[u8]) {
+    let sealed = [data, &Sha1::digest(data)[..]].concat();
+    for bytes in [data, &sealed] {
+        let Ok(saved) = Saved::decode(bytes) else { continue };
+        assert!(bytes.len() <= saved::MAX_LEN && saved.contacts.len() <= 2 * MAX_CONTACTS);
+        assert_eq!(saved.encode(), bytes);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The life of a node of the DHT.
+//! The life of a node of the DHT, and of one in both its networks.
 
 use super::{RECENT, Subject, garbage};
 use crate::dht;
@@ -6,33 +6,59 @@ use crate::dht::item::Item;
 use crate::dht::message::{self, Body, Contact, ErrorCode, ErrorReply, Family, Method, Nodes, Values};
 use crate::dht::node_id::NodeId;
 use crate::id::{InfoHash, LookupId};
-use crate::machine::{Machine as _, Outbox, Timestamp};
+use crate::machine::{Machine, Outbox, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt::{self, Debug};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
+
+/// What is one node to others, or two.
+pub(super) trait Network: Machine<Event = dht::Event, Action = dht::Action> + Debug {
+    fn new(now: Timestamp, rng: &Rng) -> Self;
+
+    fn check_invariants(&self, now: Timestamp);
+}
+
+impl Network for dht::Node {
+    fn new(now: Timestamp, rng: &Rng) -> Self {
+        Self::new(now, dht::Config::new(Family::V4), rng)
+    }
+
+    fn check_invariants(&self, now: Timestamp) {
+        self.check_invariants(now);
+    }
+}
+
+impl Network for dht::Dht {
+    fn new(now: Timestamp, rng: &Rng) -> Self {
+        Self::new(now, &[Family::V4, Family::V6], rng)
+    }
+
+    fn check_invariants(&self, now: Timestamp) {
+        self.check_invariants(now);
+    }
+}
 
 /// A node of the DHT, others that answer it or don't, and lookups.
-pub(super) struct Searching {
-    node: dht::Node,
+pub(super) struct Searching<N> {
+    node: N,
     next_id: u64,
     underway: BTreeSet<LookupId>,
     sent: Vec<(SocketAddr, Vec<u8>)>,
 }
 
-impl Subject for Searching {
+impl<N: Network> Subject for Searching<N> {
     type Input = dht::Event;
-    type Machine = dht::Node;
+    type Machine = N;
 
     fn new(now: Timestamp, rng: &mut Rng) -> Self {
-        let node = dht::Node::new(now, dht::Config::new(Family::V4), rng);
-        Self { node, next_id: 0, underway: BTreeSet::new(), sent: vec![] }
+        Self { node: N::new(now, rng), next_id: 0, underway: BTreeSet::new(), sent: vec![] }
     }
 
-    fn machine(&mut self) -> &mut dht::Node {
+    fn machine(&mut self) -> &mut N {
         &mut self.node
     }
 
@@ -87,13 +113,13 @@ impl Subject for Searching {
 }
 
 /// Only the machine is of interest, and packets are long.
-impl Debug for Searching {
+impl<N: Debug> Debug for Searching<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.node.fmt(f)
     }
 }
 
-impl Searching {
+impl<N> Searching<N> {
     /// An answer to one of the last queries, if it was one, with these nodes.
     fn answer(&self, rng: &mut Rng, contacts: &[Contact]) -> dht::Event {
         let recent = self.sent.get(rng.below(self.sent.len() as u64) as usize);
@@ -119,7 +145,11 @@ impl Searching {
 fn contact(rng: &mut Rng) -> Contact {
     let n = rng.below(100);
     let id = NodeId::random(&mut Rng::from_number(n + u64::from(rng.chance(1, 64))));
-    let ip = if n.is_multiple_of(5) { [10, 0, 0, n as u8] } else { [45, n as u8, 1, 1] };
+    let ip: IpAddr = match n {
+        0..20 => [10, 0, 0, n as u8].into(),
+        20..60 => [0x2a01, n as u16, 0, 0, 0, 0, 0, 1].into(),
+        _ => [45, n as u8, 1, 1].into(),
+    };
     Contact { id, addr: SocketAddr::from((ip, 6881)) }
 }
 

@@ -46,7 +46,7 @@ fn a_message_has_fifty_of_each_and_the_first_a_hundred() {
     (100..220).for_each(|n| end.gone(n));
     assert_eq!(counts(end.at(131_000)), [(10, 50)]);
     assert_eq!(counts(end.at(196_000)), [(0, 50)]);
-    assert_eq!(counts(end.at(241_000)), [(0, 20)]);
+    assert_eq!(counts(end.at(261_000)), [(0, 20)]);
     assert_eq!(end.pex.poll_timeout(), None);
 }
 
