@@ -1,10 +1,11 @@
 //! Torrents in the local network (BEP 14).
 
-use super::{Action, Session};
+use super::{Action, Notice, Session};
 use crate::id::TorrentId;
 use crate::lsd;
 use crate::machine::{Machine as _, Timestamp};
 use crate::torrent::known_peers::Source;
+use alloc::vec;
 
 impl Session {
     /// Calls a torrent out as long as its peers may come from anywhere.
@@ -34,6 +35,8 @@ impl Session {
                 }
                 lsd::Action::Found { torrent, peer } => {
                     if let Some(id) = self.by_hash.get(&torrent).copied() {
+                        let notice = Notice::Peers { torrent: id, source: Source::Lsd, peers: vec![peer] };
+                        self.actions.push_back(Action::Notice(notice));
                         self.with_torrent(now, id, |torrent, _| {
                             torrent.add_peers(now, [peer], Source::Lsd);
                         });

@@ -63,6 +63,8 @@ impl Torrent {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
             pex::Action::Learn { peer, addrs } => {
                 let teller = self.members.get(&peer).map(|member| member.peer.remote().ip());
+                let (torrent, peers) = (self.id, addrs.clone());
+                out.push_back(Action::Notice(Notice::Peers { torrent, source: Source::Pex, peers }));
                 self.learn(now, addrs, Source::Pex, teller);
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),
