@@ -1,17 +1,23 @@
 //! Running a session: what all commands that use the network or check files share.
 
 use crate::exit::{Exit, Failure};
-use fast_peer_core::id::TorrentId;
+use crate::output::one_line;
+use crate::paths;
+use fast_peer_core::dht::{Saved, Task};
+use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, Notice, Session, Status};
 use fast_peer_io::disk::{Files, StorageSpec};
 use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
 use fast_peer_io::http::Tls;
 use fast_peer_io::net::Real;
+use fast_peer_io::state;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -21,6 +27,8 @@ pub(crate) struct Engine {
     handle: Handle<Real, Files>,
     notices: mpsc::UnboundedReceiver<Notice>,
     running: JoinHandle<Ended>,
+    /// Where the nodes of the DHT are kept, if they are.
+    nodes: Option<PathBuf>,
 }
 
 /// Runs `work` on a thread of its own kind: everything that a session needs lives on it.
@@ -50,6 +58,7 @@ impl Engine {
         addrs: &[IpAddr],
         ports: Option<RangeInclusive<u16>>,
     ) -> Result<(Self, Option<u16>), Failure> {
+        let calls = config.lsd;
         let session = Session::new(config, random_seed()?, Timestamp::ZERO);
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
@@ -60,10 +69,42 @@ impl Engine {
             }
             None => None,
         };
+        if calls && let Err(error) = driver.join_local().await {
+            tracing::debug!("no calls into the local network: {error}");
+        }
         let handle = driver.handle();
         let notices = handle.notices();
         let running = tokio::task::spawn_local(driver.run());
-        Ok((Self { handle, notices, running }, port))
+        Ok((Self { handle, notices, running, nodes: None }, port))
+    }
+
+    /// Begins with the nodes of the DHT that an earlier run knew, and keeps those that this one knows. Nothing happens
+    /// without a DHT.
+    pub(crate) fn keep_nodes(&mut self) {
+        let Some(path) = paths::nodes().filter(|_| self.with_session(|session| session.dht().is_some()))
+        else {
+            return;
+        };
+        match state::load(&path) {
+            Ok(Some(saved)) => {
+                // Programs of one user can run at the same time, and two nodes of one name don't hear each other.
+                let saved = Saved { id4: None, id6: None, ..saved };
+                self.event(Event::RestoreNodes { saved });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let message = format!("{}: {error}; starting without the nodes in it", path.display());
+                eprintln!("fast-peer: {}", one_line(&message));
+            }
+        }
+        let (handle, to) = (self.handle.clone(), path.clone());
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SAVE_NODES_EVERY).await;
+                save_nodes(&handle, to.clone()).await;
+            }
+        });
+        self.nodes = Some(path);
     }
 
     pub(crate) fn add(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
@@ -78,6 +119,11 @@ impl Engine {
     /// Says what is wanted of such a torrent, and where its files lie.
     pub(crate) fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
         self.handle.set_content(torrent, content, storage);
+    }
+
+    /// Looks for something in the DHT; what is found comes as notices. Nothing without a DHT.
+    pub(crate) fn look_up(&self, task: Task) -> Option<LookupId> {
+        self.handle.start_lookup(task)
     }
 
     /// The next notice; none once the session has ended.
@@ -104,9 +150,15 @@ impl Engine {
     /// Ends requests, brings the disk to rest and tells the trackers; a second interrupt ends the process at once.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
         self.handle.event(Event::Stop);
+        let ended = async {
+            if let Some(path) = self.nodes {
+                save_nodes(&self.handle, path).await;
+            }
+            self.running.await
+        };
         tokio::select! {
             biased;
-            ended = self.running => match ended {
+            ended = ended => match ended {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Failure::new(Exit::Unknown, format!("the session broke: {error}"))),
             },
@@ -114,6 +166,21 @@ impl Engine {
         }
     }
 }
+
+/// Writes the nodes that the session knows, if it knows any. The next run can do without.
+async fn save_nodes(handle: &Handle<Real, Files>, to: PathBuf) {
+    let saved = handle.with_session(Session::save_nodes).filter(|saved| !saved.contacts.is_empty());
+    let Some(saved) = saved else { return };
+    let shown = to.display().to_string();
+    match tokio::task::spawn_blocking(move || state::save(&to, &saved)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("{shown}: {error}"),
+        Err(error) => tracing::debug!("{shown}: {error}"),
+    }
+}
+
+/// How often nodes are saved, besides at the end.
+const SAVE_NODES_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// Every address of this machine.
 pub(crate) const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];

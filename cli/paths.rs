@@ -12,6 +12,11 @@ pub(crate) fn cache() -> Option<PathBuf> {
     Some(base.join("fast-peer"))
 }
 
+/// The file with the nodes of the DHT to begin with.
+pub(crate) fn nodes() -> Option<PathBuf> {
+    Some(cache()?.join("dht"))
+}
+
 /// Writes a file whole or not at all.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;

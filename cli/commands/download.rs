@@ -98,7 +98,7 @@ impl Args {
         }
         engine::block_on(async {
             if self.out.as_deref() == Some("-") {
-                return super::stream::run(&self.stream_setup(&sources[0]).await?, &self.network, out).await;
+                return self.stream(&sources[0], out).await;
             }
             Run::start(&self, out).await?.finish(sources).await
         })
@@ -122,7 +122,7 @@ impl Args {
 
     /// The torrent with the peers and trackers that the user names, and where it goes if it is known what it holds.
     async fn prepare(&self, source: &OsString) -> Result<(NewTorrent, Option<StorageSpec>), Failure> {
-        let mut new = link::find(source).await?;
+        let mut new = self.find(source).await?;
         let storage = match new.content.take() {
             None => None,
             Some(content) => {
@@ -131,9 +131,14 @@ impl Args {
                 Some(storage)
             }
         };
+        Ok((new, storage))
+    }
+
+    async fn find(&self, source: &OsString) -> Result<NewTorrent, Failure> {
+        let mut new = link::find(source).await?;
         new.peers.extend(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
-        Ok((new, storage))
+        Ok(new)
     }
 
     /// What the user wants of a torrent, and where that goes.
@@ -145,16 +150,19 @@ impl Args {
         Ok((NewContent { order, first_last: self.first_last, ..content }, storage))
     }
 
-    async fn stream_setup(&self, source: &OsString) -> Result<super::stream::Setup, Failure> {
-        let (mut new, _) = self.prepare(source).await?;
-        let stop_after = self.stop_timeout.map(Duration::from_secs);
-        let content = match new.content.take() {
-            Some(content) => content,
-            None => self.choose(link::fetch(new.clone(), &self.network, stop_after).await?)?.0,
+    async fn stream(&self, source: &OsString, out: &mut Output) -> Result<(), Failure> {
+        let choose = |content| {
+            let content = self.selection.choose(content)?;
+            Ok(NewContent { order: Order::Sequential, first_last: self.first_last, ..content })
         };
-        let content = NewContent { order: Order::Sequential, ..content };
-        new.content = Some(content.clone());
-        Ok(super::stream::Setup { new, content, stop_after })
+        let setup = super::stream::Setup {
+            new: self.find(source).await?,
+            choose: &choose,
+            stop_after: self.stop_timeout.map(Duration::from_secs),
+            network: &self.network,
+            progress: &self.progress,
+        };
+        super::stream::run(setup, out).await
     }
 }
 
@@ -170,9 +178,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn start(args: &'a Args, out: &'a mut Output) -> Result<Self, Failure> {
-        let network = &args.network;
-        let (engine, port) =
-            Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
+        let (engine, port) = args.network.start().await?;
         tracing::info!(?port, "listening");
         let progress = Progress::new(&args.progress);
         Ok(Self { args, out, engine, jobs: vec![], progress, failure: None })

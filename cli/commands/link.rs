@@ -1,20 +1,63 @@
 //! Torrents that are named by a link: what they hold is asked of peers, and kept for the next time.
 
+use super::progress::{self, Progress};
 use super::{Source, is_web_address, load, refuse_without_hashes};
-use crate::engine::{Engine, interrupted};
+use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::one_line;
 use crate::paths;
-use fast_peer_core::id::{InfoHash, InfoHashes};
+use fast_peer_core::id::{InfoHash, InfoHashes, TorrentId};
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::metainfo::{Metainfo, wrap_info};
 use fast_peer_core::session::{NewContent, NewTorrent, Notice};
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
+
+/// Whom to ask for what a link names, and for how long.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Asking {
+    /// A peer to connect to; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
+    peer: Vec<SocketAddr>,
+    /// A tracker to ask besides the link's own; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub(crate) tracker: Vec<String>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    stop_timeout: u64,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    progress: progress::Args,
+}
+
+impl Asking {
+    /// What a link names: as it was kept, or else as peers tell.
+    pub(crate) fn torrent(&self, magnet: &Magnet) -> Result<Arc<Metainfo>, Failure> {
+        let mut new = linked(magnet)?;
+        if let Some(content) = new.content {
+            return Ok(content.metainfo);
+        }
+        engine::refuse_proxy()?;
+        new.peers.extend(&self.peer);
+        new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
+        engine::block_on(async {
+            let mut engine = self.network.start_briefly().await?;
+            let hash = new.hashes.swarm();
+            let id = engine.add_link(new);
+            let patience = Some(Duration::from_secs(self.stop_timeout));
+            let told = told(&mut engine, id, hash, patience, &self.progress).await;
+            engine.stop().await?;
+            Ok(told?.metainfo)
+        })
+    }
+}
 
 /// The torrent that a user names: by a file, standard input, a web address, a magnet link, or its hash. What it holds is
 /// not known in the last two cases, unless peers have told before.
@@ -47,17 +90,16 @@ pub(crate) fn linked(magnet: &Magnet) -> Result<NewTorrent, Failure> {
     Ok(new)
 }
 
-/// Asks peers what a torrent holds, and does no more.
-pub(crate) async fn fetch(
-    new: NewTorrent,
-    network: &Network,
+/// Waits until peers have told what a torrent holds, and keeps it.
+pub(crate) async fn told(
+    engine: &mut Engine,
+    id: TorrentId,
+    hash: InfoHash,
     patience: Option<Duration>,
+    progress: &progress::Args,
 ) -> Result<NewContent, Failure> {
-    let (mut engine, _) =
-        Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
-    let hash = new.hashes.swarm();
-    let id = engine.add_link(new);
     let end = Instant::now() + patience.unwrap_or(FOREVER);
+    let (mut progress, mut tick) = (Progress::new(progress), interval(TICK));
     let mut stop = std::pin::pin!(interrupted());
     let told = loop {
         tokio::select! {
@@ -69,7 +111,7 @@ pub(crate) async fn fetch(
                     break Err(Failure::new(Exit::Torrent, format!("{hash}: {error}")));
                 }
                 Some(notice @ Notice::TrackerFailed { .. }) => {
-                    eprintln!("fast-peer: {}", one_line(&notice.to_string()));
+                    progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
                 }
                 Some(_) => {}
                 None => break Err(Failure::new(Exit::Unknown, "the session ended")),
@@ -79,9 +121,14 @@ pub(crate) async fn fetch(
                 let why = why.map_or_else(|| String::from("no reason known"), |waiting| waiting.to_string());
                 break Err(Failure::new(Exit::Timeout, format!("{hash}: no metadata came in time: {why}")));
             }
+            _ = tick.tick() => {
+                if let Some(status) = engine.status(id) {
+                    progress.show(&[(hash.to_string(), status)]);
+                }
+            }
         }
     };
-    engine.stop().await?;
+    progress.end();
     let content = told?;
     keep(&content.metainfo);
     refuse_without_hashes(&hash.to_string(), &content.metainfo)?;
@@ -110,3 +157,6 @@ fn path(hash: InfoHash) -> Option<PathBuf> {
 
 /// Nobody waits for longer.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(500);

@@ -4,7 +4,9 @@ pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod decode;
 pub(crate) mod demo;
+pub(crate) mod dht;
 pub(crate) mod download;
+mod finder;
 pub(crate) mod handshake;
 pub(crate) mod info;
 mod link;
@@ -137,11 +139,16 @@ pub(crate) fn read_input(source: &OsStr, limit: u64) -> Result<Vec<u8>, Failure>
 
 /// Forty hexadecimal digits.
 fn parse_hash(text: &str) -> Option<InfoHash> {
+    unhex(text).map(InfoHash)
+}
+
+/// Two hexadecimal digits a byte, and no byte more or less.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let bytes: Option<Vec<u8>> =
         pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    bytes.filter(|_| rest.is_empty())?.try_into().ok().map(InfoHash)
+    bytes.filter(|_| rest.is_empty())?.try_into().ok()
 }
 
 #[cfg(test)]

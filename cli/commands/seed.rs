@@ -59,8 +59,7 @@ impl Args {
         let mut config = self.network.config();
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
-        let (mut engine, port) =
-            Engine::start(config, self.network.addrs(), Some(self.network.port.clone())).await?;
+        let (mut engine, port) = self.network.start_with(config).await?;
         let mut names = BTreeMap::new();
         let mut total = 0;
         for (torrent, data) in torrents {

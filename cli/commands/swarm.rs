@@ -19,6 +19,8 @@ pub(super) struct Swarm {
     pub(super) name: String,
     pub(super) info_hash: InfoHash,
     pub(super) trackers: Vec<TrackerUrl>,
+    /// Hosts and ports of peers that a link names.
+    pub(super) peers: Vec<(String, u16)>,
     /// All about the torrent, unless only its hash is known.
     pub(super) torrent: Option<Box<Metainfo>>,
 }
@@ -40,13 +42,15 @@ impl Swarm {
                 name: torrent.name().to_owned(),
                 info_hash: torrent.swarm_hash(),
                 trackers: tiers(torrent.trackers().to_vec()),
+                peers: vec![],
                 torrent: Some(torrent),
             },
             Source::Magnet(magnet) => {
                 let truncated = magnet.info_hash_v2.map(|hash| hash.truncated());
                 let info_hash = magnet.info_hash.or(truncated).expect("a link without a hash is refused");
                 let name = magnet.name.unwrap_or_else(|| info_hash.to_string());
-                Self { name, info_hash, trackers: tiers(vec![magnet.trackers]), torrent: None }
+                let (trackers, peers) = (tiers(vec![magnet.trackers]), magnet.peers);
+                Self { name, info_hash, trackers, peers, torrent: None }
             }
         })
     }

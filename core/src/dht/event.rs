@@ -66,6 +66,11 @@ pub enum Task {
         /// Whether only peers that are no seeds are of use (BEP 33).
         noseed: bool,
     },
+    /// To know whether there is a node at an address, whoever it is.
+    Ping {
+        /// The address.
+        to: SocketAddr,
+    },
     /// To store an item (BEP 44).
     Put {
         /// The item.
@@ -137,6 +142,13 @@ pub enum Action {
     Named(Vec<Contact>),
     /// No node is known: we have to [learn](Event::Learn) of some to take part.
     NeedNodes,
+    /// The nodes of one family that are closest to a place, of those that answered.
+    Nodes {
+        /// By which lookup.
+        lookup: LookupId,
+        /// At least one, the closest first.
+        nodes: Vec<Contact>,
+    },
     /// Peers were found. Others may follow.
     Peers {
         /// By which lookup.
@@ -145,6 +157,15 @@ pub enum Action {
         from: SocketAddr,
         /// At least one.
         peers: Vec<SocketAddr>,
+    },
+    /// There is a node where one was asked for.
+    Pong {
+        /// By which lookup.
+        lookup: LookupId,
+        /// Where.
+        from: SocketAddr,
+        /// Its id, as it says.
+        id: NodeId,
     },
     /// A node told some of the torrents that it knows.
     Samples {
@@ -213,13 +234,14 @@ impl Summary {
 }
 
 impl Task {
-    /// The place that it is about.
-    pub fn target(&self) -> NodeId {
-        match self {
+    /// The place that it is about; a ping is about none.
+    pub fn target(&self) -> Option<NodeId> {
+        Some(match self {
             Self::FindNode { target } | Self::GetItem { target, .. } | Self::Sample { target } => *target,
             Self::GetPeers { info_hash, .. } | Self::Scrape { info_hash } => (*info_hash).into(),
+            Self::Ping { .. } => return None,
             Self::Put { item, .. } => item.target(),
-        }
+        })
     }
 
     /// Whether something is to be stored at the end.
@@ -235,12 +257,15 @@ impl fmt::Display for Task {
             Self::FindNode { .. } => "nodes",
             Self::GetItem { .. } => "item",
             Self::GetPeers { .. } => "peers",
+            Self::Ping { .. } => "ping",
             Self::Put { .. } => "put",
             Self::Sample { .. } => "samples",
             Self::Scrape { .. } => "scrape",
         };
-        write!(f, "{what} at={:.8}", self.target())?;
+        f.write_str(what)?;
+        self.target().map_or(Ok(()), |target| write!(f, " at={target:.8}"))?;
         match self {
+            Self::Ping { to } => write!(f, " to={to}"),
             Self::GetPeers { announce: Some(announced), .. } => {
                 write!(f, " announce port={}", announced.port)?;
                 f.write_str(if announced.implied_port { " implied" } else { "" })?;
@@ -284,7 +309,9 @@ impl fmt::Display for Action {
             }
             Self::Named(contacts) => write!(f, "named nodes={}", contacts.len()),
             Self::NeedNodes => f.write_str("need nodes"),
+            Self::Nodes { lookup, nodes } => write!(f, "{lookup} nodes={}", nodes.len()),
             Self::Peers { lookup, from, peers } => write!(f, "{lookup} peers={} from={from}", peers.len()),
+            Self::Pong { lookup, from, id } => write!(f, "{lookup} pong from={id:.8}@{from}"),
             Self::Samples { lookup, from, hashes, count, .. } => {
                 write!(f, "{lookup} samples={} of={count} from={from}", hashes.len())
             }

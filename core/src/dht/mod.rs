@@ -38,7 +38,7 @@ use crate::address::canonical;
 use crate::id::LookupId;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::rng::Rng;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use answering::Asked;
 use core::net::{IpAddr, SocketAddr};
@@ -92,7 +92,9 @@ pub struct Node {
     upkeep: Upkeep,
     queries: Queries<Purpose>,
     searches: BTreeMap<Key, Search>,
-    /// Searches that begin when others are over.
+    /// Pings that we were told to send, and that owe an answer.
+    probes: BTreeSet<LookupId>,
+    /// What begins when something else is over.
     waiting: VecDeque<(LookupId, Task)>,
     /// When searches that the rate of queries holds back go on.
     resume_at: Option<Timestamp>,
@@ -120,6 +122,8 @@ enum Key {
 enum Purpose {
     /// To see whether a node is there.
     Ping,
+    /// The same, because we were told to.
+    Probe(LookupId),
     /// To search.
     Search(Key),
     /// To store what a search was for.
@@ -141,6 +145,7 @@ impl Node {
             upkeep: Upkeep::new(now),
             queries: Queries::new(rng.fork("queries")),
             searches: BTreeMap::new(),
+            probes: BTreeSet::new(),
             waiting: VecDeque::new(),
             resume_at: None,
             votes: Votes::default(),
@@ -243,7 +248,8 @@ impl Node {
         self.items.check_invariants(now);
         self.searches.values().for_each(|search| search.lookup.check_invariants());
         assert!(self.searches.len() <= MAX_SEARCHES + 1, "{} searches at a time", self.searches.len());
-        assert!(self.queries.len() <= MAX_OPEN + MAX_PINGS, "{} queries are open", self.queries.len());
+        let most = MAX_OPEN + MAX_PINGS + MAX_SEARCHES;
+        assert!(self.queries.len() <= most, "{} queries are open", self.queries.len());
     }
 
     fn on_reply(
@@ -271,6 +277,7 @@ impl Node {
         }
         match query.purpose {
             Purpose::Ping | Purpose::Upkeep => {}
+            Purpose::Probe(lookup) => self.on_probed(now, lookup, Some(contact), out),
             Purpose::Search(key) => {
                 if let Some(search) = self.searches.get_mut(&key) {
                     search.answered(Ask { to: from, id: query.id }, reply, self.family, out);
@@ -315,6 +322,7 @@ impl Node {
     ) {
         match query.purpose {
             Purpose::Ping | Purpose::Upkeep => {}
+            Purpose::Probe(lookup) => self.on_probed(now, lookup, None, out),
             Purpose::Search(key) => {
                 if let Some(search) = self.searches.get_mut(&key) {
                     search.lookup.failed(Ask { to, id: query.id });
@@ -391,8 +399,11 @@ impl Node {
     }
 
     fn start(&mut self, now: Timestamp, lookup: LookupId, task: Task, out: &mut Outbox<Action>) {
-        if self.searches.len() >= MAX_SEARCHES {
+        if !self.has_room() {
             return self.waiting.push_back((lookup, task));
+        }
+        if let Task::Ping { to } = task {
+            return self.probe(now, lookup, canonical(to), out);
         }
         let key = Key::Told(lookup);
         self.begin(now, key, Some(lookup), task);
@@ -447,17 +458,54 @@ impl Node {
             }
             search.finish(out);
         }
-        if let Some((lookup, task)) = self.waiting.pop_front() {
-            self.start(now, lookup, task, out);
-        }
+        self.start_waiting(now, out);
     }
 
     fn cancel(&mut self, now: Timestamp, lookup: LookupId, out: &mut Outbox<Action>) {
         self.waiting.retain(|(waiting, _)| *waiting != lookup);
-        if self.searches.remove(&Key::Told(lookup)).is_some()
+        if self.searches.remove(&Key::Told(lookup)).is_some() || self.probes.remove(&lookup) {
+            self.start_waiting(now, out);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.searches.len() + self.probes.len() < MAX_SEARCHES
+    }
+
+    fn start_waiting(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        while self.has_room()
             && let Some((lookup, task)) = self.waiting.pop_front()
         {
             self.start(now, lookup, task, out);
+        }
+    }
+
+    /// Asks whether there is a node at an address, whatever else is asked.
+    fn probe(&mut self, now: Timestamp, lookup: LookupId, to: SocketAddr, out: &mut Outbox<Action>) {
+        if !self.family.admits(to) {
+            return out.push_back(Action::Done { lookup, summary: Summary::default() });
+        }
+        self.probes.insert(lookup);
+        let transaction = self.queries.open(now, to, None, Purpose::Probe(lookup));
+        let data = self.write_query(transaction, Method::Ping);
+        self.send_query(now, to, data, out);
+    }
+
+    /// The node at that address answered, or did not.
+    fn on_probed(
+        &mut self,
+        now: Timestamp,
+        lookup: LookupId,
+        node: Option<Contact>,
+        out: &mut Outbox<Action>,
+    ) {
+        if self.probes.remove(&lookup) {
+            let summary = Summary { asked: 1, answered: u32::from(node.is_some()), ..Summary::default() };
+            if let Some(Contact { id, addr: from }) = node {
+                out.push_back(Action::Pong { lookup, from, id });
+            }
+            out.push_back(Action::Done { lookup, summary });
+            self.start_waiting(now, out);
         }
     }
 
@@ -593,7 +641,7 @@ const QUERY_BYTES_PER_S: u32 = 20_000;
 /// Bytes of our own queries at once: enough for four lookups.
 const QUERY_BURST: u32 = 40_000;
 
-/// Searches at a time, besides the one for our neighbours.
+/// Lookups at a time, besides the one for our neighbours.
 const MAX_SEARCHES: usize = 16;
 
 /// Queries that are open at a time.

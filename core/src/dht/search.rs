@@ -52,6 +52,8 @@ enum Phase {
 #[derive(Clone, Debug, Default)]
 struct Found {
     something: bool,
+    /// Who answered, if that is what is looked for.
+    nodes: Vec<Contact>,
     item: Option<Item>,
     seeds: Option<Bloom>,
     peers: Option<Bloom>,
@@ -80,7 +82,8 @@ impl Search {
         population: Option<u64>,
     ) -> Self {
         let answers = if task.stores() { STORING_ANSWERS } else { K };
-        let lookup = Lookup::new(family, own, task.target(), Scope::new(answers, population));
+        let target = task.target().expect("whatever is searched for has a place");
+        let lookup = Lookup::new(family, own, target, Scope::new(answers, population));
         let (phase, found) = (Phase::Searching, Found::default());
         Self { id, task, lookup, ends_at: now + SEARCHES_FOR, population, phase, found }
     }
@@ -125,6 +128,7 @@ impl Search {
             Task::GetPeers { info_hash, noseed, .. } => {
                 Method::GetPeers { info_hash: *info_hash, noseed: *noseed, scrape: false }
             }
+            Task::Ping { .. } => Method::Ping,
             // Only the token is of interest, and no value has so high a number.
             Task::Put { item, .. } => {
                 Method::Get { target: item.target(), seq: item.seq().map(|_| i64::MAX) }
@@ -183,7 +187,8 @@ impl Search {
                 self.found.seeds.get_or_insert(Bloom::new()).union(&Bloom::from_bytes(blooms.seeds));
                 self.found.peers.get_or_insert(Bloom::new()).union(&Bloom::from_bytes(blooms.peers));
             }
-            Task::FindNode { .. } | Task::Put { .. } => {}
+            Task::FindNode { .. } => self.found.nodes.push(Contact { id: reply.id, addr: from }),
+            Task::Ping { .. } | Task::Put { .. } => {}
         }
     }
 
@@ -202,12 +207,18 @@ impl Search {
 
     /// Says that it is over, and what it found in all.
     pub(super) fn finish(self, out: &mut Outbox<Action>) {
-        let Some(lookup) = self.id else { return };
+        let (Some(lookup), summary) = (self.id, self.summary()) else { return };
+        let (target, mut nodes) = (self.lookup.target(), self.found.nodes);
+        if !nodes.is_empty() {
+            nodes.sort_unstable_by_key(|node| node.id.distance(target));
+            nodes.truncate(K);
+            out.push_back(Action::Nodes { lookup, nodes });
+        }
         if let (Some(seeds), Some(peers)) = (self.found.seeds, self.found.peers) {
             let (seeds, peers) = (seeds.estimate(), peers.estimate());
             out.push_back(Action::Scraped { lookup, seeds, peers });
         }
-        out.push_back(Action::Done { lookup, summary: self.summary() });
+        out.push_back(Action::Done { lookup, summary });
     }
 
     /// How it went so far.

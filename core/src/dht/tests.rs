@@ -287,6 +287,56 @@ fn torrents_are_sampled_and_counted() {
 }
 
 #[test]
+fn the_closest_nodes_to_a_place_are_named() {
+    let mut world = World::settled(40);
+    let (said, _) = world.look_up(nth(7), Task::FindNode { target: HASH.into() });
+    let others = (0..40).filter(|n| *n != 7);
+    let mut all: Vec<_> = others.map(|n| Contact { id: world.node(nth(n)).id(), addr: nth(n) }).collect();
+    all.sort_unstable_by_key(|node| node.id.distance(HASH.into()));
+    let [Action::Nodes { nodes, .. }] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(*nodes, all[..K]);
+}
+
+#[test]
+fn a_ping_tells_who_is_there() {
+    let mut world = World::settled(3);
+    let id = world.node(nth(2)).id();
+    let (said, summary) = world.look_up(nth(0), Task::Ping { to: nth(2) });
+    assert!(
+        matches!(said[..], [Action::Pong { from, id: theirs, .. }] if (from, theirs) == (nth(2), id)),
+        "{said:?}"
+    );
+    assert_eq!(summary, Summary { asked: 1, answered: 1, ..Summary::default() });
+    // Nobody, and where no node of this network can be.
+    for (to, asked) in [(nth(99), 1), ("[2a00::1]:6881".parse().unwrap(), 0)] {
+        let silence = (vec![], Summary { asked, ..Summary::default() });
+        assert_eq!(world.look_up(nth(0), Task::Ping { to }), silence);
+    }
+}
+
+#[test]
+fn pings_wait_for_each_other_and_each_ends_once() {
+    let mut lone = Lone::new();
+    let nowhere = "[2a00::1]:6881".parse().unwrap();
+    let mut said = Vec::new();
+    for n in 0..100 {
+        let to = if n % 3 == 0 { nowhere } else { nth(n) };
+        said.extend(lone.tell(at(0), Event::Start { lookup: LookupId(n.into()), task: Task::Ping { to } }));
+    }
+    assert_eq!(said.iter().filter(|it| matches!(it, Action::Send { .. })).count(), MAX_SEARCHES);
+    while let Some(due) = lone.node.poll_timeout()
+        && due.at < at(60_000)
+    {
+        said.extend(lone.wake(due.at));
+    }
+    let ended =
+        said.iter().filter_map(|it| if let Action::Done { lookup, .. } = it { Some(lookup.0) } else { None });
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_unstable();
+    assert_eq!(ended, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_node_that_is_alone_says_so_less_and_less_often() {
     let mut lone = Lone::new();
     let mut called = Vec::new();

@@ -98,7 +98,9 @@ impl<N: Network> Subject for Searching<N> {
         match said {
             dht::Action::Done { lookup, .. } => assert!(self.underway.remove(lookup), "{lookup} ends once"),
             dht::Action::Item { lookup, .. }
+            | dht::Action::Nodes { lookup, .. }
             | dht::Action::Peers { lookup, .. }
+            | dht::Action::Pong { lookup, .. }
             | dht::Action::Samples { lookup, .. }
             | dht::Action::Scraped { lookup, .. } => {
                 assert!(self.underway.contains(lookup), "{lookup} is over")
@@ -155,12 +157,13 @@ fn contact(rng: &mut Rng) -> Contact {
 
 fn task(rng: &mut Rng) -> dht::Task {
     let (target, info_hash) = (contact(rng).id, InfoHash([7; 20]));
-    match rng.below(6) {
+    match rng.below(7) {
         0 => dht::Task::FindNode { target },
         1 => dht::Task::GetItem { target, salt: Bytes::new(), seq: None },
         2 => dht::Task::Put { item: Item::immutable(b"4:data").expect("it is short"), cas: None },
         3 => dht::Task::Sample { target },
         4 => dht::Task::Scrape { info_hash },
+        5 => dht::Task::Ping { to: contact(rng).addr },
         _ => {
             let announced = dht::Announced { port: 6881, implied_port: rng.chance(1, 2), seed: false };
             let announce = rng.chance(1, 2).then_some(announced);

@@ -3,7 +3,8 @@
 use super::jobs::Job;
 use super::{Action, NetError, Notice, Session};
 use crate::dht::item::Item;
-use crate::dht::message::Family;
+use crate::dht::message::{Contact, Family};
+use crate::dht::node_id::NodeId;
 use crate::dht::{self, Dht, Saved, Summary, Task};
 use crate::id::{InfoHash, JobId, LookupId, TorrentId};
 use crate::machine::{Machine as _, Outbox, Timestamp};
@@ -37,12 +38,21 @@ pub enum Found {
         /// The item.
         item: Item,
     },
+    /// The nodes of one family that are closest to a place. Those of the other may follow.
+    Nodes(Vec<Contact>),
     /// Peers. Others may follow.
     Peers {
         /// Who named them.
         from: SocketAddr,
         /// Their addresses.
         peers: Vec<SocketAddr>,
+    },
+    /// A node where one was asked for.
+    Pong {
+        /// Where.
+        from: SocketAddr,
+        /// Its id, as it says.
+        id: NodeId,
     },
     /// Some of the torrents that a node knows.
     Samples {
@@ -207,7 +217,9 @@ impl Session {
                 // The networks have told each other.
                 dht::Action::Named(_) => {}
                 dht::Action::NeedNodes => self.bootstrap(now),
+                dht::Action::Nodes { lookup, nodes } => self.found(lookup, Found::Nodes(nodes)),
                 dht::Action::Peers { lookup, from, peers } => self.on_found_peers(now, lookup, from, peers),
+                dht::Action::Pong { lookup, from, id } => self.found(lookup, Found::Pong { from, id }),
                 dht::Action::Samples { lookup, from, hashes, count, interval } => {
                     self.found(lookup, Found::Samples { from, hashes, count, interval });
                 }
@@ -257,7 +269,9 @@ impl fmt::Display for Found {
                 write!(f, "item from={from} len={}", item.value().len())?;
                 item.seq().map_or(Ok(()), |seq| write!(f, " seq={seq}"))
             }
+            Self::Nodes(nodes) => write!(f, "nodes={}", nodes.len()),
             Self::Peers { from, peers } => write!(f, "peers={} from={from}", peers.len()),
+            Self::Pong { from, id } => write!(f, "pong from={id:.8}@{from}"),
             Self::Samples { from, hashes, count, .. } => {
                 write!(f, "samples={} of={count} from={from}", hashes.len())
             }

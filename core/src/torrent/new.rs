@@ -85,6 +85,7 @@ impl TryFrom<&Magnet> for NewTorrent {
             }
         }
         new.trackers = magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect();
+        new.nodes.clone_from(&magnet.nodes);
         new.select_only.clone_from(&magnet.select_only);
         Ok(new)
     }
@@ -136,13 +137,14 @@ mod tests {
     #[test]
     fn a_link_gives_all_but_the_content() {
         let link = "magnet:?xt=urn:btih:6161616161616161616161616161616161616161&dn=x&tr=udp://a:1&tr=http://b\
-            &x.pe=203.0.113.5:6881&x.pe=[2001:db8::1]:1&x.pe=peer.example:2&so=1,3-4";
+            &x.pe=203.0.113.5:6881&x.pe=[2001:db8::1]:1&x.pe=peer.example:2&dht=node.example:3&so=1,3-4";
         let new = NewTorrent::try_from(&Magnet::parse(link).unwrap()).unwrap();
         assert_eq!(new.hashes, InfoHashes::V1(InfoHash([0x61; 20])));
         assert_eq!(new.content, None);
         assert_eq!(new.trackers, [["udp://a:1"], ["http://b"]]);
         assert_eq!(new.peers, ["203.0.113.5:6881", "[2001:db8::1]:1"].map(|peer| peer.parse().unwrap()));
         assert_eq!(new.peer_names, [(String::from("peer.example"), 2)]);
+        assert_eq!(new.nodes, [(String::from("node.example"), 3)]);
         assert_eq!(new.select_only, [(1, 1), (3, 4)]);
         let error = NewTorrent::try_from(&Magnet::default()).unwrap_err();
         assert_eq!(error, magnet::Error::MissingHash);

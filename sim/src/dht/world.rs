@@ -217,7 +217,7 @@ impl World {
         let lookup = LookupId(self.probes.len() as u64);
         self.probes.push(Probe { started_at: self.now, wanted, found_at: None, done: None });
         if let Some(watch) = self.watched.get_mut(&host) {
-            watch.lookup_starts(task.target());
+            watch.lookup_starts(task.target().expect("the trials search for something"));
         }
         self.tell(host, Event::Start { lookup, task });
     }
@@ -345,6 +345,8 @@ impl World {
                 Action::ExternalAddress { .. }
                 | Action::Item { .. }
                 | Action::Named(_)
+                | Action::Nodes { .. }
+                | Action::Pong { .. }
                 | Action::Samples { .. }
                 | Action::Scraped { .. } => {}
             }

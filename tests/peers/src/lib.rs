@@ -9,6 +9,7 @@ pub mod calls;
 pub mod case;
 pub mod client;
 pub mod content;
+pub mod corpus;
 pub mod dht;
 pub mod http;
 pub mod namespace;

@@ -146,6 +146,29 @@ fn one_network_alone_will_do() {
 }
 
 #[test]
+fn a_ping_goes_to_one_network_and_ends_once() {
+    let mut pair = Pair::new(&[Family::V4, Family::V6]);
+    for (lookup, contact) in [four(), six()].into_iter().enumerate() {
+        let lookup = LookupId(lookup as u64);
+        let said = pair.tell(at(0), Event::Start { lookup, task: Task::Ping { to: contact.addr } });
+        assert_eq!(addressees(&said), [contact.addr]);
+        let heard = pair.answer(at(40), &said, contact, Reply::new(contact.id));
+        let pong = Action::Pong { lookup, from: contact.addr, id: contact.id };
+        let about: Vec<_> =
+            heard.iter().filter(|it| matches!(it, Action::Pong { .. } | Action::Done { .. })).collect();
+        assert!(
+            matches!(about[..], [first, Action::Done { summary, .. }] if *first == pong && summary.answered == 1),
+            "{heard:?}"
+        );
+    }
+    let to = four().addr;
+    let said = pair.tell(at(50), Event::Start { lookup: LookupId(2), task: Task::Ping { to } });
+    pair.tell(at(60), Event::Cancel(LookupId(2)));
+    let heard = pair.answer(at(90), &said, four(), Reply::new(four().id));
+    assert!(!heard.iter().any(|it| matches!(it, Action::Pong { .. } | Action::Done { .. })), "{heard:?}");
+}
+
+#[test]
 fn a_cancelled_lookup_is_over_in_both() {
     let mut pair = Pair::new(&[Family::V4, Family::V6]);
     pair.tell(at(0), Event::Learn(vec![four().addr, six().addr]));
