@@ -382,9 +382,10 @@ impl Table {
         weak.min_by_key(|at| bucket.mark(*at).worth())
     }
 
-    /// Lets a spare take a place that is free. Returns the one to ask if none of them ever answered.
+    /// Lets a spare take a place, if one is free. Returns the one to ask if none of them ever answered.
     fn promote(&mut self, index: usize) -> Option<Contact> {
-        let bucket = self.buckets.get_mut(index)?;
+        let capacity = self.capacity(index);
+        let bucket = self.buckets.get_mut(index).filter(|bucket| bucket.live() < capacity)?;
         let best = (bucket.live()..bucket.len()).max_by_key(|at| bucket.mark(*at).worth())?;
         if !bucket.mark(best).answered {
             return Some(bucket.contact(best));
