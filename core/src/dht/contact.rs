@@ -52,15 +52,6 @@ pub(super) fn head(id: NodeId) -> u64 {
     u64::from_be_bytes(*id.0.first_chunk().expect("an id has 20 bytes"))
 }
 
-/// Whether two nodes are on one host: on one address, or on one /64, which is what a host of IPv6 has. On a local
-/// address they are neighbours unless they are the same.
-pub fn is_same_host(a: SocketAddr, b: SocketAddr) -> bool {
-    match (Block::host(a.ip()), Block::host(b.ip())) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
-    }
-}
-
 /// Addresses that one party could well own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Block(u64);

@@ -2,9 +2,10 @@
 
 mod bucket;
 
-use super::contact::{Block, head, is_same_host};
-use super::message::{Contact, Family};
+use super::contact::{Block, head};
+use super::message::{Contact, Family, compact};
 use super::node_id::NodeId;
+use crate::address::is_local;
 use crate::machine::Timestamp;
 use alloc::vec::Vec;
 use bucket::{Bucket, Mark};
@@ -305,13 +306,17 @@ impl Table {
     /// The node that keeps `contact` out: on its host, or in its subnet and bucket.
     fn rival(&self, contact: &Contact) -> Option<(usize, usize)> {
         let index = self.index(contact.id);
-        let subnet = Block::subnet(contact.addr.ip());
+        let mut buffer = [0; 18];
+        let addr = compact(contact.addr, &mut buffer);
+        // As `Block` has it; but local addresses are of different hosts unless they are the same.
+        let [host, subnet] = match (is_local(contact.addr.ip()), self.family) {
+            (true, _) => [addr; 2],
+            (false, Family::V4) => [&addr[..4], &addr[..3]],
+            (false, Family::V6) => [&addr[..8]; 2],
+        };
         self.buckets.iter().enumerate().find_map(|(i, bucket)| {
-            let at = bucket.find_address(|addr| {
-                let is_near = i == index && subnet.is_some() && subnet == Block::subnet(addr.ip());
-                is_near || is_same_host(addr, contact.addr)
-            });
-            Some((i, at?))
+            let at = bucket.find_address(if i == index { subnet } else { host })?;
+            Some((i, at))
         })
     }
 
@@ -382,9 +387,10 @@ impl Table {
         weak.min_by_key(|at| bucket.mark(*at).worth())
     }
 
-    /// Lets a spare take a place that is free. Returns the one to ask if none of them ever answered.
+    /// Lets a spare take a place, if one is free. Returns the one to ask if none of them ever answered.
     fn promote(&mut self, index: usize) -> Option<Contact> {
-        let bucket = self.buckets.get_mut(index)?;
+        let capacity = self.capacity(index);
+        let bucket = self.buckets.get_mut(index).filter(|bucket| bucket.live() < capacity)?;
         let best = (bucket.live()..bucket.len()).max_by_key(|at| bucket.mark(*at).worth())?;
         if !bucket.mark(best).answered {
             return Some(bucket.contact(best));

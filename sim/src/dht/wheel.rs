@@ -49,7 +49,8 @@ impl<W> Wheel<W> {
     pub(super) fn pop(&mut self, until: Timestamp) -> Option<(Timestamp, W)> {
         while self.current.is_empty() && self.slot < slot_of(until) {
             self.slot += 1;
-            core::mem::swap(&mut self.current, &mut self.slots[(self.slot % SLOTS) as usize]);
+            // What was used up is let go: else each slot would hold on to as much as was ever planned for one.
+            self.current = core::mem::take(&mut self.slots[(self.slot % SLOTS) as usize]);
             while self.far.peek().is_some_and(|entry| slot_of(entry.at) <= self.slot) {
                 self.current.extend(self.far.pop());
             }

@@ -6,7 +6,6 @@ use crate::machine::Timestamp;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
-use core::net::SocketAddr;
 
 /// The nodes whose ids share so many bits with ours: the live ones first, then spares.
 ///
@@ -104,9 +103,12 @@ impl Bucket {
         self.compact.chunks_exact(self.stride()).position(|row| row[..ID_LEN] == id.0)
     }
 
-    /// Where the nodes are whose address satisfies `test`.
-    pub(super) fn find_address(&self, mut test: impl FnMut(SocketAddr) -> bool) -> Option<usize> {
-        (0..self.len()).find(|at| test(self.family.read(self.row(*at).1)))
+    /// Where the first node is whose compact address begins like this, live or spare.
+    pub(super) fn find_address(&self, start: &[u8]) -> Option<usize> {
+        // Nearly all differ in the last byte, and this is asked of whole tables for each node that is named.
+        let last = ID_LEN + start.len() - 1;
+        let mut rows = self.compact.chunks_exact(self.stride());
+        rows.position(|row| row[last] == start[start.len() - 1] && row[ID_LEN..].starts_with(start))
     }
 
     /// Adds a node to the live ones.

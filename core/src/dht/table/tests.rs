@@ -119,6 +119,16 @@ fn spares_are_few_and_those_that_answered_come_first() {
 }
 
 #[test]
+fn a_spare_that_dies_frees_no_place() {
+    let (mut table, nodes) = full();
+    let spares = [100, 101].map(|n| node(n, [0x00, 0xf0]));
+    spares.iter().for_each(|spare| assert_eq!(table.answered(at(10), *spare), Verdict::Full));
+    assert_eq!(table.failed(&spares[0]), None);
+    table.check_invariants();
+    assert_eq!(table.len(), nodes.len());
+}
+
+#[test]
 fn a_host_has_one_node() {
     let mut table = table();
     let first = node(1, [0x80, 0]);
@@ -288,17 +298,18 @@ fn the_longest_silent_node_is_named() {
 #[derive(Clone, Debug)]
 enum Step {
     Answered(Contact),
-    Failed(Contact),
+    /// One of those that were named lately.
+    Failed(usize),
     MoveTo(u8),
-    Queried(Contact),
+    Queried(usize),
     Restore(Contact),
     StandBy(Contact),
 }
 
 fn contact() -> impl Strategy<Value = Contact> {
-    (any::<u8>(), 0..3_u8, 0..4_u8, 0..40_u8, 0..2_u16).prop_map(|(id, zeros, block, host, port)| {
+    (0..32_u8, 0..3_u8, 0..4_u8, 0..40_u8, 0..2_u16).prop_map(|(id, zeros, block, host, port)| {
         let mut bytes = [0; 20];
-        bytes[usize::from(zeros)] = id;
+        bytes[usize::from(zeros)] = 8 * id;
         Contact {
             id: NodeId(bytes),
             addr: SocketAddr::from(([[45, 46, 10, 0][usize::from(block)], 1, host, host], port)),
@@ -309,9 +320,9 @@ fn contact() -> impl Strategy<Value = Contact> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => contact().prop_map(Step::Answered),
-        4 => contact().prop_map(Step::Failed),
+        4 => (0..20_usize).prop_map(Step::Failed),
         1 => any::<u8>().prop_map(Step::MoveTo),
-        2 => contact().prop_map(Step::Queried),
+        2 => (0..20_usize).prop_map(Step::Queried),
         1 => contact().prop_map(Step::Restore),
         2 => contact().prop_map(Step::StandBy),
     ]
@@ -320,10 +331,14 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn rules_hold_whatever_happens(steps in prop::collection::vec((step(), 0..400_u64), 1..300)) {
-        let mut table = table();
-        let mut now = 0;
+        let mut table = Table::new(Family::V4, OWN, [2; 4]);
+        let (mut now, mut named) = (0, Vec::new());
         for (step, wait) in steps {
             now += wait;
+            if let Step::Answered(contact) | Step::Restore(contact) | Step::StandBy(contact) = &step {
+                named.push(*contact);
+            }
+            let lately = |back: usize| named.iter().rev().nth(back).copied();
             match step {
                 Step::Answered(contact) => {
                     let wanted = table.wants(&contact);
@@ -331,9 +346,9 @@ proptest! {
                     prop_assert!(!wanted || verdict == Verdict::Kept, "{contact} was wanted");
                     prop_assert!(verdict != Verdict::Kept || table.has_answered(&contact));
                 }
-                Step::Failed(contact) => drop(table.failed(&contact)),
+                Step::Failed(back) => drop(lately(back).and_then(|contact| table.failed(&contact))),
                 Step::MoveTo(byte) => table.move_to(NodeId([byte; 20])),
-                Step::Queried(contact) => table.queried(at(now), &contact),
+                Step::Queried(back) => lately(back).iter().for_each(|contact| table.queried(at(now), contact)),
                 Step::Restore(contact) => table.restore(at(now), [contact]),
                 Step::StandBy(contact) => table.stand_by(at(now), &contact),
             }
