@@ -218,6 +218,10 @@ impl Asker {
                     None => return Err(Failure::new(Exit::Unknown, "the session ended")),
                 },
                 () = sleep_until(end) => {
+                    let so_far = self.engine.with_session(|session| session.dht()?.summary(lookup));
+                    if let Some(Summary { asked, answered: 0, .. }) = so_far {
+                        return Err(silent(asked));
+                    }
                     let seconds = self.patience.as_secs();
                     return Err(Failure::new(Exit::Timeout, format!("the lookup was not over within {seconds} s")));
                 }

@@ -287,6 +287,17 @@ fn torrents_are_sampled_and_counted() {
 }
 
 #[test]
+fn who_answers_nothing_can_count_peers() {
+    let mut world = World::settled(20);
+    world.look_up(nth(1), peers(Some(Announced { port: 1, implied_port: false, seed: true })));
+    world.add(nth(99));
+    world.tell(nth(99), Event::SetReadOnly(true));
+    world.tell(nth(99), Event::Learn(vec![nth(5)]));
+    let (said, _) = world.look_up(nth(99), Task::Scrape { info_hash: HASH });
+    assert!(matches!(said[..], [Action::Scraped { seeds: 1, peers: 0, .. }]), "{said:?}");
+}
+
+#[test]
 fn the_closest_nodes_to_a_place_are_named() {
     let mut world = World::settled(40);
     let (said, _) = world.look_up(nth(7), Task::FindNode { target: HASH.into() });
