@@ -78,7 +78,7 @@ fn the_nodes_of_both_families_keep_the_laws() {
 #[test]
 fn the_discovery_keeps_the_laws() {
     let tally = live_many::<Discovering>();
-    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+    assert!(tally.said > 100 && tally.woken > 50 && tally.closed > 10, "{tally:?}");
 }
 
 #[test]
@@ -569,6 +569,10 @@ impl Subject for Discovering {
             discovery::Action::Cancel => assert!(self.asking, "only what runs is cancelled"),
         }
         self.asking = matches!(said, discovery::Action::Ask(_));
+    }
+
+    fn is_closed(&self) -> bool {
+        self.over
     }
 }
 
