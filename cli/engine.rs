@@ -1,6 +1,7 @@
 //! Running a session: what all commands that use the network or check files share.
 
 use crate::exit::{Exit, Failure};
+use crate::met;
 use crate::output::one_line;
 use crate::paths;
 use fast_peer_core::dht::{Saved, Task};
@@ -27,6 +28,8 @@ pub(crate) struct Engine {
     handle: Handle<Real, Files>,
     notices: mpsc::UnboundedReceiver<Notice>,
     running: JoinHandle<Ended>,
+    /// Whether what was met is kept for the next run.
+    keeps: bool,
     /// Where the nodes of the DHT are kept, if they are.
     nodes: Option<PathBuf>,
 }
@@ -75,12 +78,16 @@ impl Engine {
         let handle = driver.handle();
         let notices = handle.notices();
         let running = tokio::task::spawn_local(driver.run());
-        Ok((Self { handle, notices, running, nodes: None }, port))
+        Ok((Self { handle, notices, running, keeps: false, nodes: None }, port))
     }
 
-    /// Begins with the nodes of the DHT that an earlier run knew, and keeps those that this one knows. Nothing happens
-    /// without a DHT.
-    pub(crate) fn keep_nodes(&mut self) {
+    /// Begins with the peers and the nodes of the DHT that an earlier run knew, and keeps those that this one knows.
+    pub(crate) fn keep(&mut self) {
+        self.keeps = true;
+        self.keep_nodes();
+    }
+
+    fn keep_nodes(&mut self) {
         let Some(path) = paths::nodes().filter(|_| self.with_session(|session| session.dht().is_some()))
         else {
             return;
@@ -107,13 +114,23 @@ impl Engine {
         self.nodes = Some(path);
     }
 
-    pub(crate) fn add(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
+    pub(crate) fn add(&self, mut torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
+        self.remember(&mut torrent);
         self.handle.add_torrent(torrent, storage)
     }
 
     /// Adds a torrent of which only the hash is known.
-    pub(crate) fn add_link(&self, torrent: NewTorrent) -> TorrentId {
+    pub(crate) fn add_link(&self, mut torrent: NewTorrent) -> TorrentId {
+        self.remember(&mut torrent);
         self.handle.add_link(torrent)
+    }
+
+    /// Adds the peers that an earlier run met. Those of a private torrent come from its trackers alone (BEP 27).
+    fn remember(&self, torrent: &mut NewTorrent) {
+        let is_private = torrent.content.as_ref().is_some_and(|content| content.metainfo.is_private());
+        if self.keeps && torrent.discover && !torrent.check_only && !is_private {
+            torrent.met = met::load(torrent.hashes.swarm());
+        }
     }
 
     /// Says what is wanted of such a torrent, and where its files lie.
@@ -149,6 +166,12 @@ impl Engine {
 
     /// Ends requests, brings the disk to rest and tells the trackers; a second interrupt ends the process at once.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
+        if self.keeps {
+            self.with_session(|session| {
+                let shared = session.torrents().filter(|(_, torrent)| !torrent.is_private());
+                shared.for_each(|(_, torrent)| met::save(torrent.info_hash(), torrent.met()));
+            });
+        }
         self.handle.event(Event::Stop);
         let ended = async {
             if let Some(path) = self.nodes {

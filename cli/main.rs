@@ -5,6 +5,7 @@ mod commands;
 mod engine;
 mod exit;
 mod logging;
+mod met;
 mod network;
 mod output;
 mod paths;

@@ -80,7 +80,7 @@ impl Network {
 
     pub(crate) async fn start_with(&self, config: Config) -> Result<(Engine, Option<u16>), Failure> {
         let (mut engine, port) = Engine::start(config, self.addrs(), Some(self.port.clone())).await?;
-        engine.keep_nodes();
+        engine.keep();
         Ok((engine, port))
     }
 

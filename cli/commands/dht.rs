@@ -191,7 +191,7 @@ async fn start(
     let config = Config { dht, lsd: false, pex: false, ..Config::default() };
     let bind = if bind.is_empty() { &engine::ANY } else { bind };
     let (mut engine, port) = Engine::start(config, bind, Some(ports)).await?;
-    engine.keep_nodes();
+    engine.keep();
     Ok((engine, port.expect("a port was asked for")))
 }
 

@@ -108,7 +108,7 @@ impl Finder {
         let dht = wanted.dht.map(|bootstrap| bootstrap.config(true));
         let config = Config { dht, pex: wanted.pex, lsd: wanted.lsd, ..Config::default() };
         let (mut engine, _) = Engine::start(config, &engine::ANY, Some(0..=0)).await?;
-        engine.keep_nodes();
+        engine.keep();
         if wanted.takes_part() {
             let magnet = Magnet { info_hash: Some(swarm.info_hash), ..Magnet::default() };
             let mut new = NewTorrent::try_from(&magnet).expect("a link with a hash names a torrent");

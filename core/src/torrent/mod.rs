@@ -211,6 +211,7 @@ impl Torrent {
             common,
         };
         torrent.add_peers(now, new.peers, Source::Manual);
+        torrent.add_peers(now, new.met, Source::Resume);
         torrent
     }
 
@@ -242,6 +243,11 @@ impl Torrent {
     /// Its connections and what each peer has: nothing before the metadata is known.
     pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Bitfield)> {
         self.members.values().map(|member| (&member.peer, &member.has))
+    }
+
+    /// Where connections worked: peers for the next run to begin with.
+    pub fn met(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.known.proven()
     }
 
     /// Whether peers may only come from the trackers (BEP 27), as far as that is known.

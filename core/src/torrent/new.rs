@@ -23,6 +23,8 @@ pub struct NewTorrent {
     pub select_only: Vec<(u32, u32)>,
     /// Peers that the user or the magnet link names.
     pub peers: Vec<SocketAddr>,
+    /// Peers that an earlier run [met](super::Torrent::met).
+    pub met: Vec<SocketAddr>,
     /// Peers of which the host's name has to be looked up first.
     pub peer_names: Vec<(String, u16)>,
     /// Hosts and ports of nodes of the DHT that the torrent names (BEP 5).
@@ -51,6 +53,7 @@ impl NewTorrent {
             content: None,
             select_only: Vec::new(),
             peers: Vec::new(),
+            met: Vec::new(),
             peer_names: Vec::new(),
             nodes: Vec::new(),
             trackers: Vec::new(),
