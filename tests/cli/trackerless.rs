@@ -271,7 +271,8 @@ fn nodes_are_kept_between_runs() {
     let file = folder.path().join("fast-peer/dht");
     assert!(!file.exists(), "nobody was known");
     find(&nodes.first()).ends_with(0);
-    assert!(find(NOBODY).ends_with(0).text().ends_with("# 3 of 3 nodes answered\n"));
+    let text = find(NOBODY).ends_with(0).text();
+    assert!(text.contains("\n# 3 of "), "{text}");
     fs::write(&file, "nonsense").unwrap();
     let warned = find(&nodes.first()).ends_with(0);
     assert_eq!(warned.stderr.lines().count(), 1, "{}", warned.stderr);
