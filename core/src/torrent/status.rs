@@ -2,7 +2,7 @@
 
 use super::{Content, Phase, Torrent};
 use crate::id::TorrentId;
-use crate::machine::Timestamp;
+use crate::machine::{Machine as _, Timestamp};
 use crate::metadata;
 use crate::store::op::DiskError;
 use crate::tracker::TrackerStatus;
@@ -86,6 +86,8 @@ pub enum Waiting {
     NoPeers {
         /// The time until a tracker is asked again, if there is one.
         next_announce: Option<Duration>,
+        /// The time until the DHT is asked again, if it may be.
+        next_lookup: Option<Duration>,
     },
     /// No connected peer has a piece that is missing.
     NothingNew {
@@ -117,10 +119,18 @@ impl fmt::Display for Waiting {
                 write!(f, "metadata {have}/{all} pieces from {peers} peers")
             }
             Self::NoMetadata { peers } => write!(f, "none of {peers} peers has the metadata"),
-            Self::NoPeers { next_announce: Some(time) } => {
-                write!(f, "no peers; the tracker is asked again in {} s", time.as_secs())
+            Self::NoPeers { next_announce: None, next_lookup: None } => {
+                f.write_str("no peers, and no tracker to ask for some")
             }
-            Self::NoPeers { next_announce: None } => f.write_str("no peers, and no tracker to ask for some"),
+            Self::NoPeers { next_announce, next_lookup } => {
+                f.write_str("no peers")?;
+                for (who, time) in [("tracker", next_announce), ("DHT", next_lookup)] {
+                    if let Some(time) = time {
+                        write!(f, "; the {who} is asked again in {} s", time.as_secs())?;
+                    }
+                }
+                Ok(())
+            }
             Self::NothingNew { peers, pieces } => {
                 write!(f, "none of {peers} peers has what is missing ({pieces} pieces)")
             }
@@ -224,8 +234,10 @@ impl Torrent {
             // The session knows how many they are.
             return Some(Waiting::Dht { nodes: 0 });
         }
-        let next = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
-        Some(Waiting::NoPeers { next_announce: next.map(|at| at.since(now)) })
+        let next_announce = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
+        let next_lookup = self.discovery.poll_timeout().map(|due| due.at);
+        let [next_announce, next_lookup] = [next_announce, next_lookup].map(|at| Some(at?.since(now)));
+        Some(Waiting::NoPeers { next_announce, next_lookup })
     }
 
     /// The torrent's trackers, in the order in which they are asked.
