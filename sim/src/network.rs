@@ -14,11 +14,11 @@ pub(crate) struct DhtArgs {
     /// How many torrents are announced, and looked up.
     #[arg(long, default_value_t = 1000)]
     lookups: usize,
-    /// Of a hundred nodes, so many leave each minute, and as many others join. Lookups follow 1, 5 and 12 minutes after
-    /// the announce.
+    /// At last, of a hundred nodes so many leave each minute, and as many others join. Lookups follow 1, 5 and 12 minutes
+    /// after the announce.
     #[arg(long, default_value_t = 0)]
     churn: u32,
-    /// Somebody tries to hide what is announced.
+    /// Then somebody tries to hide what is announced, and stays to the end.
     #[arg(long)]
     attack: Option<AttackArg>,
     /// How many of a hundred nodes are attackers, if they are anywhere.
@@ -78,54 +78,67 @@ pub(crate) fn run(args: &DhtArgs) -> ExitCode {
         "a table knows {} nodes in {} bytes{}",
         world.known() / world.population(),
         world.table_bytes() / world.population(),
-        memory().map_or(String::new(), |bytes| format!("; {} bytes a node in all", bytes / world.population())),
+        memory()
+            .map_or(String::new(), |bytes| format!("; {} bytes a node in all", bytes / world.population())),
     );
     clock.show(&world);
-    if args.churn > 0 {
-        world.churn(WARM_UP, args.churn);
-        println!("{} % leave each minute", args.churn);
-        clock.show(&world);
-    }
+    look_up(&mut world, args.lookups, args.cold);
+    clock.show(&world);
     if let Some(attack) = args.attack {
         let attack = match attack {
             AttackArg::Eclipse => Attack::Eclipse,
             AttackArg::Sybils => Attack::Sybils(args.attackers.min(90)),
         };
-        let torrents = (args.lookups / LOOKUPS_EACH).max(1);
-        show("under attack", &world.attacked(attack, torrents, LOOKUPS_EACH));
-    } else {
-        let (torrents, announced) = world.announce(args.lookups);
-        let stored = announced.stored as usize / announced.lookups.max(1);
-        println!("announce: stored at {stored} nodes, {announced}");
-        look_up(&mut world, args, &torrents);
+        let torrents = (args.lookups / LOOKUPS_EACH).clamp(1, MAX_ATTACKED);
+        let (tally, planted) = world.attacked(attack, torrents, LOOKUPS_EACH);
+        println!("of the nodes named close to a torrent {}.{} % are attackers", planted / 10, planted % 10);
+        show("under attack", &tally);
+        clock.show(&world);
     }
-    clock.show(&world);
+    if args.churn > 0 {
+        come_and_go(&mut world, args.lookups, args.churn);
+        clock.show(&world);
+    }
     println!("{} checks, {} rules broken", world.checks(), world.breaches().len());
     world.breaches().iter().take(10).for_each(|breach| println!("{breach}"));
     if world.breaches().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn look_up(world: &mut World, args: &DhtArgs, torrents: &[Torrent]) {
-    if args.churn == 0 {
-        let placed = world.placed_permille(torrents);
-        println!("of the closest 8 nodes {}.{} % hold the peer", placed / 10, placed % 10);
-        show("look up", &world.look_up_all(torrents));
-    }
-    let mut since = 0;
-    for minute in [1, 5, 12].into_iter().filter(|_| args.churn > 0) {
-        world.churn(Duration::from_secs(60 * (minute - since)), args.churn);
-        since = minute;
-        let placed = world.placed_permille(torrents);
-        println!("after {minute} min {}.{} % of the closest 8 nodes hold the peer", placed / 10, placed % 10);
-        show("look up", &world.look_up_all(torrents));
-    }
-    if args.cold {
-        for dead in [0, 30, 60] {
-            let name = format!("with a saved table, {dead} % gone");
-            show(&name, &world.cold_starts(torrents, Start::Saved { dead }));
+/// Look-ups in a network at peace.
+fn look_up(world: &mut World, lookups: usize, cold: bool) {
+    let torrents = announce(world, lookups);
+    let placed = world.placed_permille(&torrents);
+    println!("of the closest 8 nodes {}.{} % hold the peer", placed / 10, placed % 10);
+    show("look up", &world.look_up_all(&torrents));
+    if cold {
+        for gone in [0, 30, 60] {
+            let name = format!("with a saved table, {gone} % gone");
+            show(&name, &world.cold_starts(&torrents, Start::Saved { gone }));
         }
-        show("with one address", &world.cold_starts(torrents, Start::OneNode));
+        show("with one address", &world.cold_starts(&torrents, Start::OneNode));
     }
+}
+
+/// Look-ups while nodes come and go.
+fn come_and_go(world: &mut World, lookups: usize, percent_per_min: u32) {
+    println!("{percent_per_min} % leave each minute");
+    world.churn(WARM_UP, percent_per_min);
+    let torrents = announce(world, lookups);
+    let mut since = 0;
+    for minute in [1, 5, 12] {
+        world.churn(Duration::from_secs(60 * (minute - since)), percent_per_min);
+        since = minute;
+        let placed = world.placed_permille(&torrents);
+        println!("after {minute} min {}.{} % of the closest 8 nodes hold the peer", placed / 10, placed % 10);
+        show("look up", &world.look_up_all(&torrents));
+    }
+}
+
+fn announce(world: &mut World, count: usize) -> Vec<Torrent> {
+    let (torrents, announced) = world.announce(count);
+    let stored = announced.stored as usize / announced.lookups.max(1);
+    println!("announce: stored at {stored} nodes; {}", announced.steps());
+    torrents
 }
 
 fn show(what: &str, tally: &Tally) {
@@ -171,7 +184,10 @@ fn memory() -> Option<usize> {
 }
 
 /// So long nodes come and go before anything is announced.
-const WARM_UP: Duration = Duration::from_secs(600);
+const WARM_UP: Duration = Duration::from_secs(120);
+
+/// Each torrent that is hidden takes minutes.
+const MAX_ATTACKED: usize = 4;
 
 /// How many nodes look up a torrent that somebody tries to hide.
 const LOOKUPS_EACH: usize = 50;

@@ -45,7 +45,7 @@ fn what_is_announced_is_found_while_nodes_come_and_go() {
 #[test]
 fn a_torrent_cannot_be_hidden() {
     let mut world = settled(2000, Options::default());
-    let tally = world.attacked(Attack::Eclipse, 4, 25);
+    let (tally, _) = world.attacked(Attack::Eclipse, 4, 25);
     assert!(tally.found_permille() >= 990, "{tally}");
     expect_no_breach(&world);
 }
@@ -54,7 +54,7 @@ fn a_torrent_cannot_be_hidden() {
 #[test]
 fn sybils_anywhere_are_no_hindrance() {
     let mut world = settled(1000, Options::default());
-    let tally = world.attacked(Attack::Sybils(20), 50, 2);
+    let (tally, _) = world.attacked(Attack::Sybils(20), 50, 2);
     assert!(tally.found_permille() >= 990, "{tally}");
     expect_no_breach(&world);
 }
@@ -64,7 +64,7 @@ fn a_node_finds_peers_in_its_first_second() {
     let delay = (Duration::from_millis(40), Duration::from_millis(40));
     let mut world = settled(2000, Options { delay, ..Options::default() });
     let (torrents, _) = world.announce(60);
-    for (start, millis) in [(Start::Saved { dead: 30 }, 600), (Start::OneNode, 1500)] {
+    for (start, millis) in [(Start::Saved { gone: 30 }, 600), (Start::OneNode, 1500)] {
         let tally = world.cold_starts(&torrents, start);
         assert!(tally.found_permille() >= 980, "{start:?}: {tally}");
         assert!(tally.took[tally.took.len() / 2] < Duration::from_millis(millis), "{start:?}: {tally}");

@@ -18,6 +18,8 @@
 //! - More than [`CROWD`] nodes within reach are no accident. Then honest nodes there may be hard to hear of, as those who
 //!   know them have lists that are full of attackers. The search goes on until [`BEYOND`] nodes from farther away have
 //!   answered: they know other ones, and are announced to themselves.
+//! - Fewer than [`FEW`] nodes within reach are none either: all who answered may be of one gang, who only know each other.
+//!   Then [`FARTHER`] nodes have to answer.
 //!
 //! # Speed
 //!
@@ -133,8 +135,6 @@ struct Walk {
     fresh: Option<usize>,
     /// The same among those that don't count, but are close enough.
     insecure: Option<usize>,
-    /// Whether an answer is awaited.
-    pending: bool,
     /// Those that count.
     counted: Vec<usize>,
 }
@@ -291,8 +291,8 @@ impl Lookup {
         let may_ask = self.queries() < MAX_QUERIES;
         let has_more = walk.fresh.is_some() || walk.insecure.is_some() || !self.strays.is_empty();
         let is_counted = !walk.counted.is_empty();
-        let awaits_stray = self.asked_strays.iter().any(|(_, state)| *state == State::Asked);
-        if walk.pending || awaits_stray {
+        // Who answers slowly may know of closer nodes than all who were fast.
+        if self.prompt > 0 {
             return Progress::Underway;
         }
         let has_answer = self.answered > 0;
@@ -431,6 +431,17 @@ impl Lookup {
         if walk.counted.len() >= self.scope.answers { walk } else { self.walk_past(usize::MAX) }
     }
 
+    /// How many have to count if so many do that are within reach.
+    fn wanted(&self, within_reach: usize) -> usize {
+        let answers = self.scope.answers;
+        match within_reach {
+            _ if self.scope.reach == 0 => answers,
+            0..FEW => answers.max(FARTHER),
+            FEW..=CROWD => answers,
+            crowd => answers.max(crowd + BEYOND),
+        }
+    }
+
     fn walk_past(&self, per_provider: usize) -> Walk {
         let is_alive = |candidate: &&Candidate| !matches!(candidate.state, State::Failed | State::Late);
         let secure = self.candidates.iter().filter(|candidate| candidate.secure && is_alive(candidate));
@@ -441,15 +452,13 @@ impl Lookup {
         let (mut within_reach, mut providers) = (0, Vec::new());
         for (at, candidate) in self.candidates.iter().enumerate() {
             let is_within = distance_head(&candidate.distance) <= self.scope.reach;
-            let crowded = if within_reach > CROWD { within_reach + BEYOND } else { 0 };
-            if !is_within && walk.counted.len() >= self.scope.answers.max(crowded) {
+            if !is_within && walk.counted.len() >= self.wanted(within_reach) {
                 break;
             }
             let is_fresh = candidate.state == State::Fresh;
             if !is_alive(&candidate) || (wants_sure && is_fresh && !candidate.sure) {
                 continue;
             }
-            walk.pending |= candidate.state == State::Asked;
             if wants_secure && !candidate.secure {
                 if is_fresh && self.insecure_asked < MAX_INSECURE {
                     walk.insecure.get_or_insert(at);
@@ -520,12 +529,19 @@ pub const PER_PROVIDER: usize = 2;
 /// How many nodes are expected within reach: as many as are stored at.
 const REACH_NODES: u64 = K as u64;
 
-/// More nodes within reach are no accident: the number of honest ones is above it once in a thousand searches, even
-/// where the size of the network is judged wrong by a third.
+/// More nodes within reach are no accident: of honest ones there are as many once in ten thousand searches, and once in a
+/// hundred where the size of the network is judged a third too small.
 pub const CROWD: usize = 20;
 
 /// D-04: nodes from beyond that have to answer where it is crowded.
 pub const BEYOND: usize = 16;
+
+/// Fewer nodes within reach may be no accident either: of honest ones there are as few once in twenty-four searches, which
+/// then cost some messages more.
+pub const FEW: usize = K / 2;
+
+/// Nodes that have to answer where there are few, or where nothing was found.
+pub const FARTHER: usize = 20;
 
 /// Nodes that are stored at, at most.
 pub const MAX_STORES: usize = 64;

@@ -3,7 +3,7 @@
 use super::bloom::Bloom;
 use super::event::{Action, Announced, Summary, Task};
 use super::item::Item;
-use super::lookup::{Ask, Lookup, Progress, Scope};
+use super::lookup::{Ask, FARTHER, Lookup, Progress, Scope};
 use super::message::{Announce, Contact, Family, Method, Reply};
 use super::node_id::NodeId;
 use super::table::K;
@@ -239,7 +239,7 @@ impl Search {
     /// found nothing goes on among the next ones.
     fn goes_farther(&mut self) -> bool {
         let seeks = matches!(self.task, Task::GetItem { .. } | Task::GetPeers { .. } | Task::Scrape { .. });
-        let farther = Scope::new(FARTHER_ANSWERS, self.population);
+        let farther = Scope::new(FARTHER, self.population);
         let goes = seeks && !self.found.something && self.lookup.scope() != farther;
         if goes {
             self.lookup.set_scope(farther);
@@ -256,6 +256,3 @@ const STORES_FOR: core::time::Duration = core::time::Duration::from_secs(6);
 /// Answers that end a search for places to store at: more than the eight of BEP 5, as some of the nodes will be gone
 /// before the next announce.
 const STORING_ANSWERS: usize = 12;
-
-/// Answers that end a search which found nothing.
-const FARTHER_ANSWERS: usize = 20;

@@ -280,7 +280,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 const GAP_FIRST: Duration = Duration::from_secs(1);
 
 /// In a network that changes fast.
-const GAP_MIN: Duration = Duration::from_millis(500);
+const GAP_MIN: Duration = Duration::from_secs(1);
 
 /// In one that hardly changes: the 80 nodes or so that are close to us are asked every 15 minutes.
 const GAP_MAX: Duration = Duration::from_secs(8);

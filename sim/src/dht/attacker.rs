@@ -2,7 +2,9 @@
 
 use super::addresses::PORT;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
-use fast_peer_core::dht::message::{Body, Contact, Message, Method, Nodes, Query, Reply, Transaction};
+use fast_peer_core::dht::message::{
+    Body, Contact, Message, Method, Nodes, Query, Reply, Transaction, Values,
+};
 use fast_peer_core::dht::node_id::NodeId;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::rng::Rng;
@@ -19,8 +21,8 @@ pub enum Attack {
 
 /// Attackers, all of whom know each other.
 ///
-/// They answer like nodes, but name only each other, and forget what is announced to them. To get into tables they ask
-/// honest nodes again and again.
+/// They answer like nodes, but name only each other, and peers that are none. What is announced to them they forget. To
+/// get into tables they ask honest nodes again and again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attackers {
     contacts: Vec<Contact>,
@@ -55,13 +57,15 @@ impl Attackers {
         let message = Message::parse(data).ok()?;
         let Body::Query(query) = message.body else { return None };
         let mut reply = Reply::new(us.id);
-        let mut closest;
+        let (mut closest, decoy);
         if let Some(target) = query.method.target() {
-            closest = self.contacts.clone();
+            (closest, decoy) = (self.contacts.clone(), [at]);
             closest.sort_unstable_by_key(|contact| contact.id.distance(target));
             closest.truncate(8);
             reply.nodes = Some(Nodes::Contacts(&closest));
             reply.token = Some(b"whatever");
+            let seeks = matches!(query.method, Method::GetPeers { .. });
+            reply.values = seeks.then_some(Values::Addrs(&decoy));
         }
         let answer = Message::new(message.transaction, Body::Reply(reply));
         Some(Message { ip: Some(from), ..answer }.encode())

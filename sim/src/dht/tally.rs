@@ -71,9 +71,30 @@ impl Tally {
         self.asked.sort_unstable();
     }
 
+    /// How long they were, in words.
+    pub fn steps(&self) -> impl fmt::Display {
+        Steps(self)
+    }
+
     /// The share of lookups that found the peer, in thousandths.
     pub fn found_permille(&self) -> u64 {
         (1000 * self.found as u64).checked_div(self.lookups as u64).unwrap_or_default()
+    }
+}
+
+/// `2 hops (p99 3), 13 messages (p99 21)`
+struct Steps<'a>(&'a Tally);
+
+impl fmt::Display for Steps<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(tally) = self;
+        let number = |number: Option<&u32>| number.copied().unwrap_or_default();
+        write!(f, "{} hops (p99 {})", number(middle(&tally.hops)), number(p99(&tally.hops)))?;
+        write!(f, ", {} messages (p99 {})", number(middle(&tally.asked)), number(p99(&tally.asked)))?;
+        if tally.done < tally.lookups {
+            write!(f, ", {} not over", tally.lookups - tally.done)?;
+        }
+        Ok(())
     }
 }
 
@@ -84,13 +105,7 @@ impl fmt::Display for Tally {
         write!(f, "found {} of {} ({}.{} %)", self.found, self.lookups, permille / 10, permille % 10)?;
         let millis = |took: Option<&Duration>| took.map_or(0, Duration::as_millis);
         write!(f, " after {} ms (p99 {})", millis(middle(&self.took)), millis(p99(&self.took)))?;
-        let number = |number: Option<&u32>| number.copied().unwrap_or_default();
-        write!(f, ", {} hops (p99 {})", number(middle(&self.hops)), number(p99(&self.hops)))?;
-        write!(f, ", {} messages (p99 {})", number(middle(&self.asked)), number(p99(&self.asked)))?;
-        if self.done < self.lookups {
-            write!(f, ", {} not over", self.lookups - self.done)?;
-        }
-        Ok(())
+        write!(f, ", {}", self.steps())
     }
 }
 

@@ -6,6 +6,7 @@ use super::world::World;
 use core::net::SocketAddr;
 use core::time::Duration;
 use fast_peer_core::dht::node_id::NodeId;
+use fast_peer_core::dht::table::K;
 use fast_peer_core::dht::{Announced, Task};
 use fast_peer_core::id::InfoHash;
 
@@ -26,7 +27,7 @@ pub enum Start {
     /// With the table that it saved, of which so many percent of the nodes are gone.
     Saved {
         /// How many percent.
-        dead: u8,
+        gone: u8,
     },
     /// With one address.
     OneNode,
@@ -109,9 +110,10 @@ impl World {
         }
     }
 
-    /// Announces torrents under an attack against each of them, and looks each of them up so many times.
-    pub fn attacked(&mut self, attack: Attack, torrents: usize, lookups_each: usize) -> Tally {
-        let mut sum = Tally::default();
+    /// Announces torrents under an attack against each of them, and looks each of them up so many times. Returns as well
+    /// how many of a thousand nodes that are named by those closest to a torrent are attackers.
+    pub fn attacked(&mut self, attack: Attack, torrents: usize, lookups_each: usize) -> (Tally, u64) {
+        let (mut sum, mut planted) = (Tally::default(), 0);
         if let Attack::Sybils(percent) = attack {
             let count = self.population() * usize::from(percent) / (100 - usize::from(percent));
             let addrs = self.fresh_addrs(count);
@@ -126,7 +128,8 @@ impl World {
             for _ in 0..lookups_each {
                 sum.add(self.look_up_all(&torrents));
             }
-            return sum;
+            planted += torrents.iter().map(|torrent| self.planted_permille(torrent.info_hash)).sum::<u64>();
+            return (sum, planted / torrents.len().max(1) as u64);
         }
         for _ in 0..torrents {
             let info_hash = self.any_hash();
@@ -142,9 +145,10 @@ impl World {
             let torrent = self.announce_one(info_hash);
             self.run(LOOKUP_MAX);
             sum.stored += Tally::of(&self.probes).stored;
+            planted += self.planted_permille(info_hash);
             sum.add(self.look_up_all(&vec![torrent; lookups_each]));
         }
-        sum
+        (sum, planted / torrents.max(1) as u64)
     }
 
     /// Torrents are looked up by nodes in their first second.
@@ -153,9 +157,9 @@ impl World {
         for Torrent { info_hash, peer } in torrents {
             let host = match start {
                 Start::OneNode => self.join_unaware(),
-                Start::Saved { dead } => {
+                Start::Saved { gone } => {
                     let host = self.anybody_settled();
-                    self.restart(host, dead);
+                    self.restart(host, gone);
                     host
                 }
             };
@@ -169,8 +173,8 @@ impl World {
 
     /// Of the eight live nodes that are closest to each of these, how many hold its peer, in thousandths.
     pub fn placed_permille(&self, torrents: &[Torrent]) -> u64 {
-        let held: usize = torrents.iter().map(|torrent| self.holders_among(torrent.info_hash, 8)).sum();
-        (1000 * held as u64).checked_div(8 * torrents.len() as u64).unwrap_or_default()
+        let held: usize = torrents.iter().map(|torrent| self.holders_among(torrent.info_hash, K)).sum();
+        (1000 * held as u64).checked_div((K * torrents.len()) as u64).unwrap_or_default()
     }
 
     fn holders_among(&self, info_hash: InfoHash, closest: usize) -> usize {
@@ -179,6 +183,14 @@ impl World {
             peers.blooms(self.now, info_hash).is_some()
         };
         self.closest(info_hash, closest).iter().filter(|host| holds(host)).count()
+    }
+
+    /// Of the nodes that those name who are closest to a torrent, how many are attackers, in thousandths.
+    fn planted_permille(&self, info_hash: InfoHash) -> u64 {
+        let name = |host: &u32| self.hosts[*host as usize].node.table().closest(info_hash.into(), K, true);
+        let named: Vec<_> = self.closest(info_hash, 2 * K).iter().flat_map(name).collect();
+        let planted = named.iter().filter(|contact| self.is_attacker(contact.addr)).count();
+        (1000 * planted as u64).checked_div(named.len() as u64).unwrap_or_default()
     }
 
     fn closest(&self, info_hash: InfoHash, count: usize) -> Vec<u32> {
@@ -231,14 +243,14 @@ const BETWEEN_LOOKUPS: Duration = Duration::from_millis(20);
 const LOOKUP_MAX: Duration = Duration::from_secs(31);
 
 /// How long attackers take to make themselves known once.
-const ADVERT_TIME: Duration = Duration::from_secs(120);
+const ADVERT_TIME: Duration = Duration::from_secs(40);
 
 const SYBIL_ROUNDS: usize = 5;
 
 /// Nodes that each of many attackers anywhere talks to in a round.
 const SYBIL_ADVERTS: usize = 20;
 
-const ECLIPSE_ROUNDS: usize = 8;
+const ECLIPSE_ROUNDS: usize = 5;
 
 /// Nodes that those talk to who hide a torrent: all that are at all close to it.
-const ECLIPSE_ADVERTS: usize = 500;
+const ECLIPSE_ADVERTS: usize = 300;

@@ -152,7 +152,6 @@ impl Watch {
         let bytes: usize = self.sent.iter().map(|(_, len)| len).sum();
         hold(bytes <= MAX_SECOND, || format!("INV-S-36: {bytes} bytes of answers in a second"))
     }
-
 }
 
 fn target_of(put: &Put<'_>) -> NodeId {
@@ -215,7 +214,12 @@ mod tests {
     }
 
     /// The watch sees the node do nothing but send this, after it heard from the first so many bytes.
-    fn sends(watch: &mut Watch, heard: Option<(SocketAddr, usize)>, to: SocketAddr, data: &[u8]) -> Option<String> {
+    fn sends(
+        watch: &mut Watch,
+        heard: Option<(SocketAddr, usize)>,
+        to: SocketAddr,
+        data: &[u8],
+    ) -> Option<String> {
         watch.after(NOW, &node(), heard, [(to, data)]).err()
     }
 

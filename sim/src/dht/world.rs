@@ -12,7 +12,7 @@ use fast_peer_core::dht::{Action, Config, Event, Node, Task, table};
 use fast_peer_core::id::LookupId;
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::rng::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a world is like.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,11 @@ pub struct World {
     pub(super) hosts: Vec<Host>,
     pub(super) attackers: Attackers,
     attacker_of: BTreeMap<SocketAddr, u32>,
+    /// Pairs of hosts, by the numbers of their addresses, who don't hear each other.
+    cut: BTreeSet<(u32, u32)>,
     watched: BTreeMap<u32, Watch>,
+    /// Those of watches that are over.
+    checks: u64,
     pub(super) probes: Vec<Probe>,
     out: Outbox<Action>,
     breaches: Vec<String>,
@@ -75,8 +79,15 @@ enum Party {
 #[derive(Debug)]
 enum What {
     /// An attacker makes itself known to a host.
-    Advert { attacker: u32, host: u32 },
-    Packet { from: Party, to: Party, data: Vec<u8> },
+    Advert {
+        attacker: u32,
+        host: u32,
+    },
+    Packet {
+        from: Party,
+        to: Party,
+        data: Vec<u8>,
+    },
     Wake(u32),
 }
 
@@ -93,7 +104,9 @@ impl World {
             hosts: Vec::new(),
             attackers: Attackers::default(),
             attacker_of: BTreeMap::new(),
+            cut: BTreeSet::new(),
             watched: BTreeMap::new(),
+            checks: 0,
             probes: Vec::new(),
             out: Outbox::new(),
             breaches: Vec::new(),
@@ -138,7 +151,7 @@ impl World {
 
     /// How many checks were made.
     pub fn checks(&self) -> u64 {
-        self.watched.values().map(Watch::checks).sum()
+        self.checks + self.watched.values().map(Watch::checks).sum::<u64>()
     }
 
     /// Lets so much time pass.
@@ -185,25 +198,26 @@ impl World {
         let old = core::mem::replace(&mut self.hosts[host as usize], Host { node, number, wake_at: None });
         self.host_of[old.number as usize] = NOBODY;
         self.host_of[number as usize] = host;
-        self.watched.remove(&host);
+        self.watch(host);
         let ip = self.addr(host).ip();
         self.tell(host, Event::ExternalAddress(ip));
         self.tell(host, Event::Learn(known));
     }
 
-    /// Starts a node again with what it saved, of which so many percent are gone.
-    pub(super) fn restart(&mut self, host: u32, dead_percent: u8) {
-        let mut saved = self.hosts[host as usize].node.save();
-        for contact in &mut saved.contacts {
-            if self.rng.chance(dead_percent.into(), 100) {
-                let gone = self.addresses.take();
-                contact.addr = self.addresses.addr(gone);
+    /// Starts a node again with what it saved. So many percent of that are gone, as far as it can see.
+    pub(super) fn restart(&mut self, host: u32, gone_percent: u8) {
+        let saved = self.hosts[host as usize].node.save();
+        let number = self.hosts[host as usize].number;
+        for contact in &saved.contacts {
+            if let Some(other) = self.addresses.number(contact.addr)
+                && self.rng.chance(gone_percent.into(), 100)
+            {
+                self.cut.insert((number.min(other), number.max(other)));
             }
         }
-        let number = self.hosts[host as usize].number;
         let node = self.make(number);
         self.hosts[host as usize] = Host { node, number, wake_at: None };
-        self.watched.remove(&host);
+        self.watch(host);
         self.tell(host, Event::Restore(saved));
     }
 
@@ -243,6 +257,10 @@ impl World {
         self.attackers = attackers;
     }
 
+    pub(super) fn is_attacker(&self, addr: SocketAddr) -> bool {
+        self.attacker_of.contains_key(&addr)
+    }
+
     /// Each attacker makes itself known to these hosts, within this time.
     pub(super) fn advertise(&mut self, hosts: &[u32], within: Duration) {
         for attacker in 0..self.attackers.contacts().len() as u32 {
@@ -259,10 +277,17 @@ impl World {
         let node = self.make(number);
         self.hosts.push(Host { node, number, wake_at: None });
         self.host_of[number as usize] = host;
-        if host.is_multiple_of(self.options.watch_every) {
-            self.watched.insert(host, Watch::default());
-        }
+        self.watch(host);
         host
+    }
+
+    /// Begins to watch the node of a host, if it is one of those that are watched.
+    fn watch(&mut self, host: u32) {
+        if host.is_multiple_of(self.options.watch_every)
+            && let Some(old) = self.watched.insert(host, Watch::default())
+        {
+            self.checks += old.checks();
+        }
     }
 
     fn make(&mut self, number: u32) -> Node {
@@ -368,7 +393,9 @@ impl World {
 
     fn send(&mut self, from: Party, to: Party, data: Vec<u8>) {
         self.packets += 1;
-        if self.rng.chance(self.options.loss_permille.into(), 1000) {
+        let (low, high) = (from.number().min(to.number()), from.number().max(to.number()));
+        let is_lost = self.rng.chance(self.options.loss_permille.into(), 1000);
+        if is_lost || (!self.cut.is_empty() && self.cut.contains(&(low, high))) {
             return;
         }
         let at = self.now + self.delay(from, to);

@@ -1,6 +1,6 @@
 use super::{
-    ALPHA, Ask, BEYOND, BRANCHING, CROWD, Lookup, MAX_HOPS, MAX_INSECURE, MAX_QUERIES, PER_PROVIDER,
-    Progress, Scope,
+    ALPHA, Ask, BEYOND, BRANCHING, CROWD, FARTHER, FEW, Lookup, MAX_HOPS, MAX_INSECURE, MAX_QUERIES,
+    PER_PROVIDER, Progress, Scope,
 };
 use crate::dht::message::{Contact, Family};
 use crate::dht::node_id::NodeId;
@@ -76,6 +76,21 @@ fn eight_answers_end_it() {
     assert_eq!(stores, (0..K as u16).map(|n| node(n, n)).collect::<Vec<_>>());
 }
 
+/// D-03.
+#[test]
+fn who_answers_fast_does_not_end_it_before_others_are_heard() {
+    let mut lookup = lookup(EIGHT);
+    (0..ALPHA as u16).for_each(|n| lookup.learn(node(n, 0x8000 + n)));
+    let slow = lookup.next_ask().unwrap();
+    let band: Vec<_> = (0..K as u16).map(|n| node(100 + n, 0x0800 + n)).collect();
+    while let Some(ask) = lookup.next_ask() {
+        answer(&mut lookup, ask, &band);
+    }
+    assert_eq!(lookup.progress(), Progress::Underway);
+    answer(&mut lookup, slow, &[node(200, 1)]);
+    assert_eq!(lookup.next_ask().unwrap().to, node(200, 1).addr);
+}
+
 #[test]
 fn closer_nodes_come_up_on_the_way() {
     let mut lookup = lookup(EIGHT);
@@ -137,6 +152,13 @@ fn a_crowd_sends_it_beyond() {
     (0..100).for_each(|n| lookup.learn(node(n, n)));
     assert_eq!(run(&mut lookup), CROWD + 1 + BEYOND);
     assert_eq!(lookup.stores().len(), CROWD + 1 + BEYOND);
+}
+
+#[test]
+fn a_void_sends_it_farther() {
+    let mut lookup = lookup(Scope { answers: K, reach: (FEW as u64 - 2) << 48 });
+    (0..60).for_each(|n| lookup.learn(node(n, n)));
+    assert_eq!(run(&mut lookup), FARTHER);
 }
 
 #[test]
