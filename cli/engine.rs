@@ -164,6 +164,7 @@ impl Engine {
 }
 
 /// Writes the nodes that the session knows, if it knows any. The next run can do without.
+#[expect(clippy::disallowed_methods, reason = "the session never hears of it, so its order is nothing to it")]
 async fn save_nodes(handle: &Handle<Real, Files>, to: PathBuf) {
     let saved = handle.with_session(Session::save_nodes).filter(|saved| !saved.contacts.is_empty());
     let Some(saved) = saved else { return };

@@ -95,7 +95,7 @@ fn a_hash_and_a_peer_are_enough() {
     let args = args!["download", &hash, "-d", content.place(), "--progress", "json"];
     let ran = run(args.iter().chain(&here()).chain(&from)).ends_with(0);
     content.assert_copied();
-    assert_eq!(lines(&ran.stderr.lines().next().unwrap_or_default().to_owned())[0]["metadata"]["pieces"], 0);
+    assert_eq!(lines(ran.stderr.lines().next().unwrap_or_default())[0]["metadata"]["pieces"], 0);
     let args = args!["download", &hash, "-o", "-"];
     assert!(run(args.iter().chain(&here()).chain(&from)).ends_with(0).stdout == content.bytes());
     let out = content.root().join("piece");

@@ -77,7 +77,7 @@ impl Subject for Searching {
             | dht::Action::Pong { lookup, .. }
             | dht::Action::Samples { lookup, .. }
             | dht::Action::Scraped { lookup, .. } => {
-                assert!(self.underway.contains(lookup), "{lookup} is over")
+                assert!(self.underway.contains(lookup), "{lookup} is over");
             }
             dht::Action::Send { to, data } => {
                 self.sent.push((*to, data.clone()));

@@ -31,7 +31,7 @@ impl Session {
         while let Some(action) = self.pending.lsd.pop_front() {
             match action {
                 lsd::Action::Call { group, data } => {
-                    self.actions.push_back(Action::Multicast { group, data })
+                    self.actions.push_back(Action::Multicast { group, data });
                 }
                 lsd::Action::Found { torrent, peer } => {
                     if let Some(id) = self.by_hash.get(&torrent).copied() {
