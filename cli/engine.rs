@@ -35,7 +35,10 @@ pub(crate) struct Engine {
 pub(crate) fn block_on<R>(work: impl Future<Output = Result<R, Failure>>) -> Result<R, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io(Exit::Unknown, "starting", &error))?;
-    LocalSet::new().block_on(&runtime, work)
+    let result = LocalSet::new().block_on(&runtime, work);
+    // A name that is still looked up, for as long as the system likes, keeps nobody waiting.
+    runtime.shutdown_background();
+    result
 }
 
 /// Where `https` finds whom to trust.
