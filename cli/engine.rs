@@ -38,7 +38,10 @@ pub(crate) struct Engine {
 pub(crate) fn block_on<R>(work: impl Future<Output = Result<R, Failure>>) -> Result<R, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io(Exit::Unknown, "starting", &error))?;
-    LocalSet::new().block_on(&runtime, work)
+    let result = LocalSet::new().block_on(&runtime, work);
+    // A name that is still looked up, for as long as the system likes, keeps nobody waiting.
+    runtime.shutdown_background();
+    result
 }
 
 /// Where `https` finds whom to trust.
@@ -191,6 +194,7 @@ impl Engine {
 }
 
 /// Writes the nodes that the session knows, if it knows any. The next run can do without.
+#[expect(clippy::disallowed_methods, reason = "the session never hears of it, so its order is nothing to it")]
 async fn save_nodes(handle: &Handle<Real, Files>, to: PathBuf) {
     let saved = handle.with_session(Session::save_nodes).filter(|saved| !saved.contacts.is_empty());
     let Some(saved) = saved else { return };

@@ -86,6 +86,8 @@ struct Job {
     name: String,
     completed: Option<Instant>,
     last_bytes: u64,
+    /// Pieces of the metadata.
+    last_pieces: u32,
     last_progress: Instant,
 }
 
@@ -255,6 +257,7 @@ impl<'a> Run<'a> {
                     name,
                     completed: None,
                     last_bytes: 0,
+                    last_pieces: 0,
                     last_progress: Instant::now(),
                 });
             }
@@ -400,11 +403,13 @@ impl<'a> Run<'a> {
 
     /// Notes whether a torrent has more than when it was looked at last.
     fn progressed(&mut self, at: usize) -> bool {
-        let bytes = self.engine.status(self.jobs[at].id).map_or(0, |status| status.down_bytes);
+        let Some(status) = self.engine.status(self.jobs[at].id) else { return false };
         let job = &mut self.jobs[at];
-        let more = bytes > job.last_bytes;
+        let pieces = status.metadata.map_or(0, |metadata| metadata.pieces_have);
+        let more = status.down_bytes > job.last_bytes || pieces > job.last_pieces;
         if more {
-            (job.last_bytes, job.last_progress) = (bytes, Instant::now());
+            (job.last_bytes, job.last_pieces, job.last_progress) =
+                (status.down_bytes, pieces, Instant::now());
         }
         more
     }

@@ -258,7 +258,8 @@ impl Seeder {
         args!["--json", "seed", &content.torrent, content.root(), "--bind", "127.0.0.1", "--port", "0"]
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// Waits until the command seeds.
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let (said, stdout) = first_line(&mut child);
         assert_eq!(said["event"], "seeding");

@@ -54,6 +54,11 @@ fn a_magnet_link_and_a_node_are_enough() {
     let args = args!["--json", "download", &hash, "-d", content.place()];
     assert_eq!(downloaded(alone(&args)), 0);
     assert!(alone(&args!["info", "--fetch", &hash]).text().contains("Name: content\n"));
+    let mut seed =
+        command(args!["--json", "seed", &hash, content.place(), "--bind", "127.0.0.1", "--port", "0"]);
+    seed.env("XDG_CACHE_HOME", &cache);
+    let said = run(args!["handshake", &hash, Seeder::spawn(seed).addr(), "--json"]).ends_with(0).json();
+    assert_eq!(said["complete"], true, "{said}");
     // A damaged file is as good as none.
     let kept = cache.join("fast-peer/metadata").join(format!("{hash}.torrent"));
     let mut bytes = fs::read(&kept).unwrap();
@@ -95,7 +100,7 @@ fn a_hash_and_a_peer_are_enough() {
     let args = args!["download", &hash, "-d", content.place(), "--progress", "json"];
     let ran = run(args.iter().chain(&here()).chain(&from)).ends_with(0);
     content.assert_copied();
-    assert_eq!(lines(&ran.stderr.lines().next().unwrap_or_default().to_owned())[0]["metadata"]["pieces"], 0);
+    assert_eq!(lines(ran.stderr.lines().next().unwrap_or_default())[0]["metadata"]["pieces"], 0);
     let args = args!["download", &hash, "-o", "-"];
     assert!(run(args.iter().chain(&here()).chain(&from)).ends_with(0).stdout == content.bytes());
     let out = content.root().join("piece");
@@ -187,6 +192,22 @@ fn peers_are_named_with_their_source() {
     let told = (0..20).any(is_told);
     leecher.kill().and_then(|()| leecher.wait()).unwrap();
     assert!(told, "no peer told of another");
+}
+
+#[test]
+fn switches_can_be_set_in_the_environment() {
+    for (value, says) in [
+        ("yes", "there is no tracker to ask"),
+        ("1", "there is no tracker to ask"),
+        ("maybe", "--no-dht"),
+        // Then there is the DHT, and nobody in it.
+        ("off", "of the DHT"),
+    ] {
+        let mut peers = command(args!["peers", "00".repeat(20)]);
+        peers.env("FAST_PEER_NO_DHT", value).env("FAST_PEER_DHT_BOOTSTRAP", format!("{NOBODY},127.0.0.1:2"));
+        let ran = Ran::from(peers.output().unwrap());
+        assert!(ran.code != 0 && ran.stderr.contains(says), "{value}: {}", ran.stderr);
+    }
 }
 
 #[test]
