@@ -45,7 +45,7 @@ fn what_is_announced_is_found_while_nodes_come_and_go() {
 #[test]
 fn a_torrent_cannot_be_hidden() {
     let mut world = settled(2000, Options::default());
-    let (tally, _) = world.attacked(Attack::Eclipse, 4, 25);
+    let (tally, _) = world.attacked(Attack::Eclipse, 3, 34);
     assert!(tally.found_permille() >= 990, "{tally}");
     expect_no_breach(&world);
 }
