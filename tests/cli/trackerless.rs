@@ -4,6 +4,7 @@ use crate::support::{Content, NOBODY, Nodes, Ran, Seeder, Tracker, args, command
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 
 /// Options with which nothing but loopback is used, and the run ends when nothing comes.
 fn here() -> [OsString; 6] {
@@ -279,6 +280,31 @@ fn values_are_kept_and_replaced() {
     said(put(&args!["--bencode", value, "--key-file", &key]));
     let link = format!("magnet:?xs=urn:btpk:{public}");
     assert_eq!(nodes.run(args!["--json", "dht", "get", link]).ends_with(0).json()["info_hash"], *hash);
+}
+
+/// But those of a private torrent come from its trackers alone (BEP 27).
+#[test]
+fn peers_are_kept_between_runs() {
+    let content = Content::file(200_000);
+    let private = content.root().join("private.torrent");
+    run(args!["create", "-p", content.original(), "-s", "32K", "-o", &private]).ends_with(0);
+    let download = |torrent: &PathBuf, more: &[OsString]| {
+        if content.place().exists() {
+            fs::remove_dir_all(content.place()).unwrap();
+        }
+        let args = args!["download", torrent, "-d", content.place(), "--stop-timeout", "2"];
+        let args = args.into_iter().chain(args!["--bind", "127.0.0.1", "--port", "0"]);
+        let mut download = command(args.chain(more.iter().cloned()));
+        let download = download.env("XDG_CACHE_HOME", content.root().join("cache")).output();
+        Ran::from(download.unwrap())
+    };
+    for (torrent, again) in [(&content.torrent, 0), (&private, 2)] {
+        let seed = args!["--json", "seed", torrent, content.root(), "--bind", "127.0.0.1", "--port", "0"];
+        let seeder = Seeder::spawn(command(seed));
+        download(torrent, &args!["--peer", seeder.addr()]).ends_with(0);
+        content.assert_copied();
+        download(torrent, &[]).ends_with(again);
+    }
 }
 
 #[test]

@@ -155,10 +155,7 @@ impl Peer {
             Message::Request(request) => self.on_request(now, request, out)?,
             Message::Unchoke => self.they_choke = false,
             // Hints, and what a later version of the protocol may say.
-            Message::HashReject(_)
-            | Message::KeepAlive
-            | Message::Suggest(_)
-            | Message::Unknown { .. } => {}
+            Message::HashReject(_) | Message::KeepAlive | Message::Suggest(_) | Message::Unknown { .. } => {}
         }
         Ok(())
     }

@@ -175,9 +175,8 @@ fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
 /// nobody could be dialled at one that a call comes from, since it does not say by which interface.
 fn interfaces(is_ipv6: bool) -> io::Result<BTreeMap<u32, IpAddr>> {
     let found = if_addrs::get_if_addrs()?.into_iter();
-    let usable = found.filter(|found| {
-        !found.is_loopback() && !found.is_link_local() && found.ip().is_ipv6() == is_ipv6
-    });
+    let usable = found
+        .filter(|found| !found.is_loopback() && !found.is_link_local() && found.ip().is_ipv6() == is_ipv6);
     Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
 }
 
