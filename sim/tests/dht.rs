@@ -29,12 +29,13 @@ fn what_is_announced_is_found() {
     expect_no_breach(&world);
 }
 
-/// A tenth of the nodes leaves each minute.
+/// INV-L-08: a tenth of the nodes leaves each minute.
 #[test]
 fn what_is_announced_is_found_while_nodes_come_and_go() {
     let mut world = settled(1000, Options::default());
     world.churn(Duration::from_secs(240), 10);
     let (torrents, _) = world.announce(100);
+    assert!(world.reached_permille(&torrents) >= 990);
     world.churn(Duration::from_secs(300 - 31), 10);
     let tally = world.look_up_all(&torrents);
     assert!(tally.found_permille() >= 970, "{tally}");
@@ -59,6 +60,7 @@ fn sybils_anywhere_are_no_hindrance() {
     expect_no_breach(&world);
 }
 
+/// Row D-09, and how long a user waits.
 #[test]
 fn a_node_finds_peers_in_its_first_second() {
     let delay = (Duration::from_millis(40), Duration::from_millis(40));
@@ -69,6 +71,9 @@ fn a_node_finds_peers_in_its_first_second() {
         assert!(tally.found_permille() >= 980, "{start:?}: {tally}");
         assert!(tally.took[tally.took.len() / 2] < Duration::from_millis(millis), "{start:?}: {tally}");
     }
+    // D-09: they started half a minute ago.
+    let buckets: Vec<_> = world.buckets(torrents.len()).collect();
+    assert!(buckets.iter().all(|count| *count >= 8), "{buckets:?}");
     expect_no_breach(&world);
 }
 

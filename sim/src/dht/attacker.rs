@@ -3,9 +3,10 @@
 use super::addresses::PORT;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use fast_peer_core::dht::message::{
-    Body, Contact, Message, Method, Nodes, Query, Reply, Transaction, Values,
+    Announce, Body, Contact, Message, Method, Nodes, Query, Reply, Transaction, Values,
 };
 use fast_peer_core::dht::node_id::NodeId;
+use fast_peer_core::dht::table::K;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::rng::Rng;
 
@@ -61,7 +62,7 @@ impl Attackers {
         if let Some(target) = query.method.target() {
             (closest, decoy) = (self.contacts.clone(), [at]);
             closest.sort_unstable_by_key(|contact| contact.id.distance(target));
-            closest.truncate(8);
+            closest.truncate(K);
             reply.nodes = Some(Nodes::Contacts(&closest));
             reply.token = Some(b"whatever");
             let seeks = matches!(query.method, Method::GetPeers { .. });
@@ -71,11 +72,22 @@ impl Attackers {
         Some(Message { ip: Some(from), ..answer }.encode())
     }
 
-    /// The query with which an attacker makes itself known.
-    pub(super) fn advert(&self, attacker: usize) -> Vec<u8> {
+    /// What an attacker sends to a host to make itself known. Mostly a query; sometimes an answer to nothing, or an announce
+    /// with a token that it made up.
+    pub(super) fn advert(&self, attacker: usize, host: u32) -> Vec<u8> {
         let us = self.contacts[attacker];
-        let query = Query::new(us.id, Method::FindNode { target: us.id });
-        Message::new(Transaction::from(7), Body::Query(query)).encode()
+        let gang = &self.contacts[..K.min(self.contacts.len())];
+        let body = match host.wrapping_add(attacker as u32) % 8 {
+            0 => Body::Reply(Reply { nodes: Some(Nodes::Contacts(gang)), ..Reply::new(us.id) }),
+            1 => {
+                let info_hash = InfoHash(us.id.0);
+                let announce =
+                    Announce { info_hash, implied_port: true, port: 0, seed: false, token: b"whatever" };
+                Body::Query(Query::new(us.id, Method::AnnouncePeer(announce)))
+            }
+            _ => Body::Query(Query::new(us.id, Method::FindNode { target: us.id })),
+        };
+        Message::new(Transaction::from(7), body).encode()
     }
 }
 

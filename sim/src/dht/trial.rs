@@ -177,6 +177,18 @@ impl World {
         (1000 * held as u64).checked_div((K * torrents.len()) as u64).unwrap_or_default()
     }
 
+    /// How many of a thousand torrents have their peer at one of the eight live nodes closest to them at least.
+    pub fn reached_permille(&self, torrents: &[Torrent]) -> u64 {
+        let is_reached = |torrent: &&Torrent| self.holders_among(torrent.info_hash, K) > 0;
+        let reached = torrents.iter().filter(is_reached).count();
+        (1000 * reached as u64).checked_div(torrents.len() as u64).unwrap_or_default()
+    }
+
+    /// How many buckets each of the nodes has that joined last.
+    pub fn buckets(&self, newest: usize) -> impl Iterator<Item = usize> + '_ {
+        self.hosts.iter().rev().take(newest).map(|host| host.node.table().fill().count())
+    }
+
     fn holders_among(&self, info_hash: InfoHash, closest: usize) -> usize {
         let holds = |host: &u32| {
             let peers = self.hosts[*host as usize].node.peers();

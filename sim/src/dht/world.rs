@@ -161,7 +161,7 @@ impl World {
             self.now = at;
             match what {
                 What::Advert { attacker, host } => {
-                    let data = self.attackers.advert(attacker as usize);
+                    let data = self.attackers.advert(attacker as usize, host);
                     let to = Party::Host(self.hosts[host as usize].number);
                     self.send(Party::Attacker(attacker), to, data);
                 }
