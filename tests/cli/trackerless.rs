@@ -98,10 +98,9 @@ fn a_hash_and_a_peer_are_enough() {
     let seeder = Seeder::start(&content);
     let hash = content.info_hash();
     let from = args!["--peer", seeder.addr()];
-    let args = args!["download", &hash, "-d", content.place(), "--progress", "json"];
-    let ran = run(args.iter().chain(&here()).chain(&from)).ends_with(0);
+    let args = args!["download", &hash, "-d", content.place()];
+    run(args.iter().chain(&here()).chain(&from)).ends_with(0);
     content.assert_copied();
-    assert_eq!(lines(ran.stderr.lines().next().unwrap_or_default())[0]["metadata"]["pieces"], 0);
     let args = args!["download", &hash, "-o", "-"];
     assert!(run(args.iter().chain(&here()).chain(&from)).ends_with(0).stdout == content.bytes());
     let out = content.root().join("piece");
@@ -111,6 +110,26 @@ fn a_hash_and_a_peer_are_enough() {
     let args = args!["piece", "-o", "-", &hash, "7"];
     let wrong = run(args.iter().chain(&here()).chain(&from)).ends_with(28);
     assert!(wrong.stderr.contains("there is no piece 7: the torrent has 7"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_link_that_nobody_knows_says_what_it_waits_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = args!["--bind", "127.0.0.1", "--port", "0", "--stop-timeout", "1", "--progress", "json"];
+    for args in [
+        &args!["download", "00".repeat(20), "-d", folder.path()][..],
+        &args!["metadata", "00".repeat(20), "-o", "-"],
+        &args!["piece", "00".repeat(20), "0", "-o", "-"],
+    ] {
+        let stderr = run(args.iter().chain(&here)).ends_with(2).stderr;
+        let progress: Vec<Value> =
+            stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let waits = |line: &Value| line["waiting"] == "no peers, and no tracker to ask for some";
+        assert!(!progress.is_empty() && progress.iter().all(waits), "{stderr}");
+        assert!(progress.iter().all(|line| line["metadata"]["have"] == 0), "{stderr}");
+        let last = stderr.lines().last().unwrap();
+        assert!(last.starts_with("fast-peer: ") && last.ends_with("no tracker to ask for some"), "{stderr}");
+    }
 }
 
 #[test]
@@ -232,18 +251,18 @@ fn nodes_answer_what_they_are_asked() {
     assert!(silent.stderr.contains("no node answered there"), "{}", silent.stderr);
     let found = nodes.run(args!["dht", "find-node", &place]).ends_with(0).text();
     assert!(found.contains(&format!("{} {first}\n", pong["id"].as_str().unwrap())), "{found}");
-    assert!(found.ends_with("# 4 of 4 nodes answered\n"), "{found}");
+    assert!(found.lines().count() > 4 && found.ends_with(" nodes answered\n"), "{found}");
     let stats = nodes.run(args!["dht", "stats", "--json"]).ends_with(0).text();
-    assert_eq!(lines(&stats)[0]["nodes"], 4);
+    assert!(lines(&stats)[0]["nodes"].as_u64().unwrap() > 0, "{stats}");
 
     let announce = args!["dht", "announce", &place, "--port", "4242", "--seed", "--json"];
-    assert_eq!(nodes.run(announce).ends_with(0).json()["stored"], 4);
+    assert!(nodes.run(announce).ends_with(0).json()["stored"].as_u64().unwrap() > 0);
     let peers = nodes.run(args!["dht", "get-peers", &place]).ends_with(0).text();
-    assert_eq!(peers, "127.0.0.1:4242\n# 4 of 4 nodes answered\n");
+    assert!(peers.starts_with("127.0.0.1:4242\n# "), "{peers}");
     let counted = nodes.run(args!["dht", "scrape", &place]).ends_with(0).text();
     assert_eq!(counted, format!("{place}: about 1 seeders and 0 leechers\n"));
     let sampled = nodes.run(args!["dht", "sample", "00".repeat(20)]).ends_with(0).text();
-    assert!(sampled.starts_with(&format!("{place}\n")), "{sampled}");
+    assert!(sampled.contains(&format!("{place}\n")), "{sampled}");
 
     let nobody = command(args!["dht", "get-peers", &place, "--dht-bootstrap", NOBODY, "--timeout", "2"]);
     let nobody = { nobody }.output().map(Ran::from).unwrap().ends_with(2);
@@ -258,7 +277,8 @@ fn values_are_kept_and_replaced() {
     let fixed = said(put(&args!["hello"]));
     // sha1sum of `5:hello`.
     let place = "e28910ea0adb94dd45ced75fbff3e135c01bc437";
-    assert_eq!((&fixed[0]["target"], &fixed[1]["stored"]), (&place.into(), &3.into()));
+    assert_eq!(fixed[0]["target"], place);
+    assert!(fixed[1]["stored"].as_u64().unwrap() > 0, "{fixed:?}");
     assert!(nodes.run(args!["dht", "get", place]).ends_with(0).text().contains("Value: \"hello\"\n"));
     nodes.run(args!["dht", "get", "00".repeat(20)]).ends_with(2);
 
@@ -268,7 +288,7 @@ fn values_are_kept_and_replaced() {
     assert_eq!(said(put(&args!["two", "--key-file", &key, "--salt", "s"]))[0]["seq"], 2);
     put(&args!["x", "--generate-key", &key]).ends_with(13);
     let old = put(&args!["old", "--key-file", &key, "--salt", "s", "--seq", "1"]).ends_with(6);
-    assert!(old.stderr.contains("none of 3 nodes took the value"), "{}", old.stderr);
+    assert!(old.stderr.contains("nodes took the value"), "{}", old.stderr);
     put(&args!["x", "--key-file", &key, "--salt", "s", "--seq", "9", "--cas", "1"]).ends_with(6);
     let public = first[0]["key"].as_str().unwrap();
     let got = nodes.run(args!["--json", "dht", "get", public, "--salt", "s"]).ends_with(0).json();
@@ -319,7 +339,7 @@ fn nodes_are_kept_between_runs() {
     assert!(!file.exists(), "nobody was known");
     find(&nodes.first()).ends_with(0);
     let text = find(NOBODY).ends_with(0).text();
-    assert!(text.contains("\n# 3 of "), "{text}");
+    assert!(text.contains(&nodes.first()), "{text}");
     fs::write(&file, "nonsense").unwrap();
     let warned = find(&nodes.first()).ends_with(0);
     assert_eq!(warned.stderr.lines().count(), 1, "{}", warned.stderr);
