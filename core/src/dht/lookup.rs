@@ -21,10 +21,27 @@
 //! - Fewer than [`FEW`] nodes within reach are none either: all who answered may be of one gang, who only know each other.
 //!   Then [`FARTHER`] nodes have to answer.
 //!
+//! What they are worth, measured by `sim dht --nodes 2000 --attack eclipse --lookups 200` with seeds 1 and 2. The attacker
+//! is two fifths of what honest nodes close to the target name:
+//!
+//! | what counts | found | after (median) | asked (median) |
+//! | --- | --- | --- | --- |
+//! | the eight closest that answer | 25 % | 280 ms | 17 |
+//! | all within reach | 99.2 % | 170 ms | 43 |
+//! | and few of one provider | 100 % | 160 ms | 39 |
+//! | and others from beyond a crowd | 100 % | 110 ms | 62 |
+//!
+//! Where a fifth of all nodes are attackers, anywhere, who all name each other and a false peer (`--attack sybils`), 0.15 %
+//! of searches fail; without the rule about few nodes it is 0.45 %.
+//!
 //! # Speed
 //!
 //! [`ALPHA`] nodes are asked at a time. One that is late does not count as asked, so that another takes its place, and the
-//! search does not wait for it to end; its answer is welcome when it comes.
+//! search does not wait for it to end; its answer is welcome when it comes. Who is not late is waited for, even where
+//! enough closer ones answered: a gang answers fast, and one who is honest and slow names those whom it leaves out.
+//!
+//! With 3 at a time instead of 5 a search asks two nodes less, 12 instead of 14. But a node that starts with a saved table
+//! of which a third or more is gone then has its first peer up to twice as late in the worst cases (`--cold`).
 //!
 //! # Bounds
 //!
@@ -508,7 +525,7 @@ fn distance_head(distance: &Distance) -> u64 {
     head(NodeId(distance.0))
 }
 
-/// BEP 5 asks for "α" at a time without a number; libtorrent has 5.
+/// BEP 5 asks for "α" at a time without a number; libtorrent has 5, and the simulator agrees (see above).
 pub const ALPHA: usize = 5;
 
 /// How many more may owe an answer if they are late.
