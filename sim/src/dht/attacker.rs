@@ -2,6 +2,7 @@
 
 use super::addresses::PORT;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::ops::Range;
 use fast_peer_core::dht::message::{
     Announce, Body, Contact, Message, Method, Nodes, Query, Reply, Transaction, Values,
 };
@@ -33,9 +34,14 @@ impl Attackers {
     /// Those of [`Attack::Eclipse`], against `target`.
     pub(super) fn around(target: InfoHash, rng: &mut Rng) -> Self {
         let mut contacts: Vec<Contact> = Vec::new();
+        // The CRC of BEP 42 is linear: what lies in regular steps could all be far from the target.
+        let providers: Vec<_> = (0..PROVIDERS as u8)
+            .map(|n| (FIRST_OCTETS.start + n % 4, 4 * (n / 4) + rng.below(4) as u8))
+            .collect();
         for subnet in 0..SUBNETS {
-            let (provider, third) = (subnet % PROVIDERS, (16 * (subnet / PROVIDERS) + 1) as u8);
-            let hosts = (1..255).map(|host| Ipv4Addr::new(FIRST_OCTET, provider as u8, third, host));
+            let (first, second) = providers[subnet % PROVIDERS];
+            let third = (16 * (subnet / PROVIDERS) as u64 + rng.below(16)) as u8;
+            let hosts = (1..255).map(|host| Ipv4Addr::new(first, second, third, host));
             let mut best: Vec<Contact> = hosts.map(|ip| closest_id(ip, target, rng)).collect();
             best.sort_by_key(|contact| contact.id.distance(target.into()));
             contacts.extend(best.into_iter().take(PER_SUBNET));
@@ -93,7 +99,7 @@ impl Attackers {
 
 /// Whether an address is kept for attackers.
 pub(super) fn is_reserved(ip: Ipv4Addr) -> bool {
-    ip.octets()[0] == FIRST_OCTET
+    FIRST_OCTETS.contains(&ip.octets()[0])
 }
 
 /// The id at this address that is closest to the target: of the eight that BEP 42 leaves to choose from, with all other
@@ -114,8 +120,8 @@ fn closest_id(ip: Ipv4Addr, target: InfoHash, rng: &mut Rng) -> Contact {
     best.expect("it was tried")
 }
 
-/// Nobody honest is in 45/8.
-const FIRST_OCTET: u8 = 45;
+/// Nobody honest is there.
+const FIRST_OCTETS: Range<u8> = 44..48;
 
 const SUBNETS: usize = 64;
 
