@@ -2,6 +2,7 @@
 
 use super::addresses::PORT;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::ops::Range;
 use fast_peer_core::dht::message::{
     Announce, Body, Contact, Message, Method, Nodes, Query, Reply, Transaction, Values,
 };
@@ -32,11 +33,12 @@ impl Attackers {
     /// Those of [`Attack::Eclipse`], against `target`.
     pub(super) fn around(target: InfoHash, rng: &mut Rng) -> Self {
         let mut contacts: Vec<Contact> = Vec::new();
-        for provider in 0..PROVIDERS as u8 {
+        for n in 0..PROVIDERS as u8 {
+            let (first, second) = (FIRST_OCTETS.start + n % 4, 4 * (n / 4) + rng.below(4) as u8);
             // Other bits of the third octet don't count (BEP 42).
             let mut subnets: Vec<Vec<Contact>> = (0..64)
                 .map(|third| {
-                    let hosts = (1..255).map(|host| Ipv4Addr::new(FIRST_OCTET, provider, third, host));
+                    let hosts = (1..255).map(|host| Ipv4Addr::new(first, second, third, host));
                     let mut best: Vec<Contact> = hosts.map(|ip| closest_id(ip, target, rng)).collect();
                     best.sort_by_key(|contact| contact.id.distance(target.into()));
                     best.truncate(PER_SUBNET);
@@ -99,7 +101,7 @@ impl Attackers {
 
 /// Whether an address is kept for attackers.
 pub(super) fn is_reserved(ip: Ipv4Addr) -> bool {
-    ip.octets()[0] == FIRST_OCTET
+    FIRST_OCTETS.contains(&ip.octets()[0])
 }
 
 /// The id at this address that is closest to the target: of the eight that BEP 42 leaves to choose from, with all other
@@ -120,8 +122,8 @@ fn closest_id(ip: Ipv4Addr, target: InfoHash, rng: &mut Rng) -> Contact {
     best.expect("it was tried")
 }
 
-/// Nobody honest is in 45/8.
-const FIRST_OCTET: u8 = 45;
+/// Nobody honest is there.
+const FIRST_OCTETS: Range<u8> = 44..48;
 
 const SUBNETS: usize = 64;
 
