@@ -31,7 +31,7 @@ impl Votes {
         true
     }
 
-    /// The address on which enough agree: [`ENOUGH`], and more than half of all.
+    /// The address on which at least five agree, and more than half of all.
     pub fn elected(&self) -> Option<IpAddr> {
         let count = |ip: IpAddr| self.votes.iter().filter(|(_, seen)| *seen == ip).count();
         let mut seen = self.votes.iter().map(|(_, seen)| *seen);
