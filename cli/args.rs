@@ -4,7 +4,8 @@ use crate::commands;
 use crate::exit::Failure;
 use crate::logging::Logging;
 use crate::output::Output;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 /// A BitTorrent client.
 #[derive(Debug, Parser)]
@@ -25,15 +26,21 @@ pub(crate) enum Command {
     Create(commands::create::Args),
     Decode(commands::decode::Args),
     Demo(commands::demo::Args),
+    Dht(commands::dht::Args),
+    #[command(alias = "magnet_download")]
     Download(commands::download::Args),
-    #[command(alias = "nhandshake")]
+    #[command(aliases = ["nhandshake", "magnet_handshake"])]
     Handshake(commands::handshake::Args),
     Info(commands::info::Args),
+    /// Show what a magnet link leads to; `info --fetch --hashes` is the same
+    #[command(name = "magnet_info", hide = true)]
+    MagnetInfo(commands::info::Args),
     #[command(alias = "magnet_parse")]
     Magnet(commands::magnet::Args),
     Man(commands::man::Args),
+    Metadata(commands::metadata::Args),
     Peers(commands::peers::Args),
-    #[command(alias = "download_piece")]
+    #[command(aliases = ["download_piece", "magnet_download_piece"])]
     Piece(commands::piece::Args),
     Scrape(commands::scrape::Args),
     Seed(commands::seed::Args),
@@ -47,11 +54,14 @@ impl Command {
             Self::Create(args) => args.run(out),
             Self::Decode(args) => args.run(out),
             Self::Demo(args) => args.run(out),
+            Self::Dht(args) => args.run(out),
             Self::Download(args) => args.run(out),
             Self::Handshake(args) => args.run(out),
             Self::Info(args) => args.run(out),
+            Self::MagnetInfo(args) => args.run_fetching(out),
             Self::Magnet(args) => args.run(out),
             Self::Man(args) => args.run(out),
+            Self::Metadata(args) => args.run(out),
             Self::Peers(args) => args.run(out),
             Self::Piece(args) => args.run(out),
             Self::Scrape(args) => args.run(out),
@@ -75,7 +85,10 @@ fn from_environment(arg: clap::Arg) -> clap::Arg {
     match arg.get_long() {
         Some(long) if !arg.is_hide_set() => {
             let variable = format!("FAST_PEER_{}", long.to_uppercase().replace('-', "_"));
-            arg.env(variable).hide_env_values(true)
+            let arg = arg.env(variable).hide_env_values(true);
+            // 1, yes and on are true as well.
+            let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+            if is_switch { arg.value_parser(BoolishValueParser::new()) } else { arg }
         }
         _ => arg,
     }

@@ -1,17 +1,24 @@
 //! Running a session: what all commands that use the network or check files share.
 
 use crate::exit::{Exit, Failure};
-use fast_peer_core::id::TorrentId;
+use crate::met;
+use crate::output::one_line;
+use crate::paths;
+use fast_peer_core::dht::{Saved, Task};
+use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::machine::Timestamp;
-use fast_peer_core::session::{Config, Event, NewTorrent, Notice, Session, Status};
+use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, Notice, Session, Status};
 use fast_peer_io::disk::{Files, StorageSpec};
 use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
 use fast_peer_io::http::Tls;
 use fast_peer_io::net::Real;
+use fast_peer_io::state;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -21,13 +28,20 @@ pub(crate) struct Engine {
     handle: Handle<Real, Files>,
     notices: mpsc::UnboundedReceiver<Notice>,
     running: JoinHandle<Ended>,
+    /// Whether what was met is kept for the next run.
+    keeps: bool,
+    /// Where the nodes of the DHT are kept, if they are.
+    nodes: Option<PathBuf>,
 }
 
 /// Runs `work` on a thread of its own kind: everything that a session needs lives on it.
 pub(crate) fn block_on<R>(work: impl Future<Output = Result<R, Failure>>) -> Result<R, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io(Exit::Unknown, "starting", &error))?;
-    LocalSet::new().block_on(&runtime, work)
+    let result = LocalSet::new().block_on(&runtime, work);
+    // A name that is still looked up, for as long as the system likes, keeps nobody waiting.
+    runtime.shutdown_background();
+    result
 }
 
 /// Where `https` finds whom to trust.
@@ -50,6 +64,7 @@ impl Engine {
         addrs: &[IpAddr],
         ports: Option<RangeInclusive<u16>>,
     ) -> Result<(Self, Option<u16>), Failure> {
+        let calls = config.lsd;
         let session = Session::new(config, random_seed()?, Timestamp::ZERO);
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
@@ -60,14 +75,75 @@ impl Engine {
             }
             None => None,
         };
+        if calls && let Err(error) = driver.join_local().await {
+            tracing::debug!("no calls into the local network: {error}");
+        }
         let handle = driver.handle();
         let notices = handle.notices();
         let running = tokio::task::spawn_local(driver.run());
-        Ok((Self { handle, notices, running }, port))
+        Ok((Self { handle, notices, running, keeps: false, nodes: None }, port))
     }
 
-    pub(crate) fn add(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
+    /// Begins with the peers and the nodes of the DHT that an earlier run knew, and keeps those that this one knows.
+    pub(crate) fn keep(&mut self) {
+        self.keeps = true;
+        self.keep_nodes();
+    }
+
+    fn keep_nodes(&mut self) {
+        let Some(path) = paths::nodes().filter(|_| self.with_session(|session| session.dht().is_some()))
+        else {
+            return;
+        };
+        match state::load(&path) {
+            Ok(Some(saved)) => {
+                // Programs of one user can run at the same time, and two nodes of one name don't hear each other.
+                let saved = Saved { id4: None, id6: None, ..saved };
+                self.event(Event::RestoreNodes { saved });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let message = format!("{}: {error}; starting without the nodes in it", path.display());
+                eprintln!("fast-peer: {}", one_line(&message));
+            }
+        }
+        let (handle, to) = (self.handle.clone(), path.clone());
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SAVE_NODES_EVERY).await;
+                save_nodes(&handle, to.clone()).await;
+            }
+        });
+        self.nodes = Some(path);
+    }
+
+    pub(crate) fn add(&self, mut torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
+        self.remember(&mut torrent);
         self.handle.add_torrent(torrent, storage)
+    }
+
+    /// Adds a torrent of which only the hash is known.
+    pub(crate) fn add_link(&self, mut torrent: NewTorrent) -> TorrentId {
+        self.remember(&mut torrent);
+        self.handle.add_link(torrent)
+    }
+
+    /// Adds the peers that an earlier run met. Those of a private torrent come from its trackers alone (BEP 27).
+    fn remember(&self, torrent: &mut NewTorrent) {
+        let is_private = torrent.content.as_ref().is_some_and(|content| content.metainfo.is_private());
+        if self.keeps && torrent.discover && !torrent.check_only && !is_private {
+            torrent.met = met::load(torrent.hashes.swarm());
+        }
+    }
+
+    /// Says what is wanted of such a torrent, and where its files lie.
+    pub(crate) fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
+        self.handle.set_content(torrent, content, storage);
+    }
+
+    /// Looks for something in the DHT; what is found comes as notices. Nothing without a DHT.
+    pub(crate) fn look_up(&self, task: Task) -> Option<LookupId> {
+        self.handle.start_lookup(task)
     }
 
     /// The next notice; none once the session has ended.
@@ -93,10 +169,22 @@ impl Engine {
 
     /// Ends requests, brings the disk to rest and tells the trackers; a second interrupt ends the process at once.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
+        if self.keeps {
+            self.with_session(|session| {
+                let shared = session.torrents().filter(|(_, torrent)| !torrent.is_private());
+                shared.for_each(|(_, torrent)| met::save(torrent.info_hash(), torrent.met()));
+            });
+        }
         self.handle.event(Event::Stop);
+        let ended = async {
+            if let Some(path) = self.nodes {
+                save_nodes(&self.handle, path).await;
+            }
+            self.running.await
+        };
         tokio::select! {
             biased;
-            ended = self.running => match ended {
+            ended = ended => match ended {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Failure::new(Exit::Unknown, format!("the session broke: {error}"))),
             },
@@ -104,6 +192,22 @@ impl Engine {
         }
     }
 }
+
+/// Writes the nodes that the session knows, if it knows any. The next run can do without.
+#[expect(clippy::disallowed_methods, reason = "the session never hears of it, so its order is nothing to it")]
+async fn save_nodes(handle: &Handle<Real, Files>, to: PathBuf) {
+    let saved = handle.with_session(Session::save_nodes).filter(|saved| !saved.contacts.is_empty());
+    let Some(saved) = saved else { return };
+    let shown = to.display().to_string();
+    match tokio::task::spawn_blocking(move || state::save(&to, &saved)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("{shown}: {error}"),
+        Err(error) => tracing::debug!("{shown}: {error}"),
+    }
+}
+
+/// How often nodes are saved, besides at the end.
+const SAVE_NODES_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// Every address of this machine.
 pub(crate) const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];

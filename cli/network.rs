@@ -1,7 +1,9 @@
-//! Options of all commands that connect to peers.
+//! Options of all commands that connect to peers, or use the DHT.
 
-use fast_peer_core::session::Config;
-use std::net::IpAddr;
+use crate::engine::Engine;
+use crate::exit::Failure;
+use fast_peer_core::session::{Config, DhtConfig};
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 /// How to use the network.
@@ -32,9 +34,56 @@ pub(crate) struct Network {
     /// Peers to serve at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) upload_slots: u32,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    /// Don't look for peers in the DHT
+    #[arg(long)]
+    no_dht: bool,
+    /// Don't tell peers of others, and don't listen to what they tell
+    #[arg(long)]
+    no_pex: bool,
+    /// Don't look for peers in the local network
+    #[arg(long)]
+    no_lsd: bool,
+}
+
+/// How to get into the DHT.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Bootstrap {
+    /// A node to get into the DHT by, in place of the well-known ones; may be repeated, or several with commas
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = node)]
+    dht_bootstrap: Vec<(String, u16)>,
+}
+
+impl Bootstrap {
+    /// How to take part in the DHT; one that is `read_only` asks and answers nothing.
+    pub(crate) fn config(&self, read_only: bool) -> DhtConfig {
+        let well_known = || ROUTERS.map(|(host, port)| (host.to_owned(), port)).to_vec();
+        let nodes = &self.dht_bootstrap;
+        DhtConfig { bootstrap: if nodes.is_empty() { well_known() } else { nodes.clone() }, read_only }
+    }
 }
 
 impl Network {
+    /// Starts a session that takes part in swarms; where it listens is told as well.
+    pub(crate) async fn start(&self) -> Result<(Engine, Option<u16>), Failure> {
+        self.start_with(self.config()).await
+    }
+
+    /// Starts a session that does not stay for long: nodes need not remember it.
+    pub(crate) async fn start_briefly(&self) -> Result<Engine, Failure> {
+        let mut config = self.config();
+        config.dht.iter_mut().for_each(|dht| dht.read_only = true);
+        Ok(self.start_with(config).await?.0)
+    }
+
+    pub(crate) async fn start_with(&self, config: Config) -> Result<(Engine, Option<u16>), Failure> {
+        let (mut engine, port) = Engine::start(config, self.addrs(), Some(self.port.clone())).await?;
+        engine.keep();
+        Ok((engine, port))
+    }
+
     pub(crate) fn config(&self) -> Config {
         let defaults = Config::default();
         let max_peers = self.max_peers as usize;
@@ -44,19 +93,22 @@ impl Network {
             max_requests: self.requests_per_peer,
             peers_per_piece: self.peers_per_piece.map_or(usize::MAX, |most| most as usize),
             upload_slots: self.upload_slots as usize,
+            pex: !self.no_pex,
+            lsd: !self.no_lsd,
+            dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,
             ..defaults
         }
     }
 
-    pub(crate) fn addrs(&self) -> &[IpAddr] {
+    fn addrs(&self) -> &[IpAddr] {
         if self.bind.is_empty() { &crate::engine::ANY } else { &self.bind }
     }
 }
 
 /// `6881`, or `6881-6999`.
-fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{text} is no port (0 to 65535)"));
     match text.split_once('-') {
         None => number(text).map(|port| port..=port),
@@ -65,6 +117,20 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
             if first > last { Err(format!("{first} is above {last}")) } else { Ok(first..=last) }
         }
     }
+}
+
+/// Where a node of the DHT is: `router.example:6881`, `192.0.2.1:6881`, `[2001:db8::1]:6881`.
+fn node(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("{text} is no node: write HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match literal {
+        Some(ip) => ip.parse::<Ipv6Addr>().map_err(|_| wrong())?.to_string(),
+        None if host.is_empty() || host.contains([':', '[', ']']) => return Err(wrong()),
+        None => host.to_owned(),
+    };
+    Ok((host, port))
 }
 
 /// A number of bytes with an optional unit. Zero means no limit, as with aria2 and curl.
@@ -86,9 +152,30 @@ pub(crate) fn rate(text: &str) -> Result<u64, String> {
     Ok(if rate == 0 { u64::MAX } else { rate })
 }
 
+/// Nodes that are always there, run by those who make clients.
+const ROUTERS: [(&str, u16); 5] = [
+    ("router.bittorrent.com", 6881),
+    ("router.utorrent.com", 6881),
+    ("dht.transmissionbt.com", 6881),
+    ("dht.libtorrent.org", 25401),
+    ("dht.aelitis.com", 6881),
+];
+
 #[cfg(test)]
 mod tests {
-    use super::{ports, rate};
+    use super::{node, ports, rate};
+
+    #[test]
+    fn nodes_have_a_host_and_a_port() {
+        for (text, host, port) in
+            [("a.example:1", "a.example", 1), ("192.0.2.1:6881", "192.0.2.1", 6881), ("[::1]:2", "::1", 2)]
+        {
+            assert_eq!(node(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for text in ["", "a", "a:", ":1", "a:0", "a:70000", "::1:2", "[::1]", "[a]:1", "[::1:2", "a b]:1"] {
+            assert!(node(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn rates_have_units() {

@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure};
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Priority;
+use fast_peer_core::session::NewContent;
 use fast_peer_io::disk::{FileSpec, StorageSpec};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,19 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// The torrent's content with what the user wants of it. A choice of the user's takes the place of one that the content
+    /// came with.
+    pub(crate) fn choose(&self, content: NewContent) -> Result<NewContent, Failure> {
+        let mut priorities = self.priorities(&content.metainfo)?;
+        let is_choice = self.files.is_some() || !self.include.is_empty() || !self.exclude.is_empty();
+        if !is_choice {
+            for (ours, theirs) in priorities.iter_mut().zip(&content.priorities) {
+                *ours = (*ours).min(*theirs);
+            }
+        }
+        Ok(NewContent { priorities, ..content })
+    }
+
     /// What each file is worth, pads included. What the user left out is skipped, and so is what has no bytes to fetch
     /// but is something else than an empty file.
     pub(crate) fn priorities(&self, torrent: &Metainfo) -> Result<Vec<Priority>, Failure> {

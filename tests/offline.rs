@@ -126,10 +126,12 @@ fn help_completions_and_the_manual_name_every_command() {
     for args in [&["--help"][..], &["completions", "zsh"], &["man"]] {
         let shown = folder.run(args);
         assert!(shown.status.success());
-        for command in ["completions", "create", "decode", "info", "magnet", "man"] {
+        for command in ["completions", "create", "decode", "dht", "info", "magnet", "man", "metadata"] {
             assert!(text(&shown.stdout).contains(command), "{args:?}: {command}");
         }
     }
+    assert!(text(&folder.run(&["man", "dht", "find-node"]).stdout).contains("closest to a place"));
+    assert_eq!(folder.run(&["man", "dht", "missing"]).status.code(), Some(28));
 }
 
 /// A folder of its own for a test, gone with it.

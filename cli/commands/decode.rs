@@ -42,9 +42,7 @@ impl Args {
             }
             eprintln!("fast-peer: not canonical: {complaint}");
         }
-        let mut text = String::new();
-        write(document.root(), &mut text);
-        out.line(text)
+        out.line(as_json(document.root()))
     }
 }
 
@@ -55,6 +53,13 @@ fn complaints(document: &Document<'_>, input_len: usize) -> impl Iterator<Item =
     let end = document.end();
     let trailing = (end < input_len).then(|| format!("something follows the value at byte {end}"));
     quirks.into_iter().chain(trailing)
+}
+
+/// A value as JSON, as the help of the command says.
+pub(super) fn as_json(value: Value<'_>) -> String {
+    let mut text = String::new();
+    write(value, &mut text);
+    text
 }
 
 /// Not by way of a JSON object, which would merge repeated keys. The reader has bounded the depth.
@@ -94,13 +99,11 @@ const HEX: &str = "hex:";
 
 #[cfg(test)]
 mod tests {
-    use super::{complaints, write};
+    use super::{as_json, complaints};
     use fast_peer_core::bencode::{Document, Limits};
 
     fn decode(input: &[u8]) -> String {
-        let mut text = String::new();
-        write(Document::parse(input, Limits::FILE).unwrap().root(), &mut text);
-        text
+        as_json(Document::parse(input, Limits::FILE).unwrap().root())
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `download`: fetch what torrents name, and end.
 
-use super::{load_whole, progress::Progress};
+use super::{link, progress::Progress};
 use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line, size};
 use crate::storage::{self, Selection};
-use fast_peer_core::id::TorrentId;
+use fast_peer_core::id::{InfoHash, TorrentId};
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Order;
 use fast_peer_core::session::{NewContent, NewTorrent, Notice, Status};
@@ -24,7 +24,7 @@ use tokio::time::{Instant, interval, sleep_until};
 /// Download torrents, check every byte, and end
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Torrent files, or http(s) URLs of some
+    /// Torrent files, http(s) URLs of some, magnet links, or infohashes
     #[arg(required_unless_present = "input", value_name = "SOURCE")]
     sources: Vec<OsString>,
     /// Read sources from a file, one a line; - is standard input
@@ -78,11 +78,16 @@ pub(crate) struct Args {
 struct Job {
     source: String,
     id: TorrentId,
-    torrent: Arc<Metainfo>,
+    /// By what the swarm knows it.
+    info_hash: InfoHash,
+    /// What it holds; nothing until peers have told.
+    torrent: Option<Arc<Metainfo>>,
     dir: PathBuf,
     name: String,
     completed: Option<Instant>,
     last_bytes: u64,
+    /// Pieces of the metadata.
+    last_pieces: u32,
     last_progress: Instant,
 }
 
@@ -95,7 +100,7 @@ impl Args {
         }
         engine::block_on(async {
             if self.out.as_deref() == Some("-") {
-                return super::stream::run(&self.stream_setup(&sources[0]).await?, &self.network, out).await;
+                return self.stream(&sources[0], out).await;
             }
             Run::start(&self, out).await?.finish(sources).await
         })
@@ -117,33 +122,49 @@ impl Args {
         Ok(sources)
     }
 
-    /// What the torrent holds, what the user wants of that, and where it goes.
-    async fn prepare(&self, source: &OsString) -> Result<(NewContent, StorageSpec), Failure> {
-        let torrent = Arc::new(load_whole(source).await?);
-        let priorities = self.selection.priorities(&torrent)?;
-        let storage = storage::storage(&torrent, &self.dir, self.out.as_deref(), &priorities);
-        let order = if self.sequential { Order::Sequential } else { Order::Rarest };
-        let content =
-            NewContent { priorities, order, first_last: self.first_last, ..NewContent::new(torrent) };
-        Ok((content, storage))
+    /// The torrent with the peers and trackers that the user names, and where it goes if it is known what it holds.
+    async fn prepare(&self, source: &OsString) -> Result<(NewTorrent, Option<StorageSpec>), Failure> {
+        let mut new = self.find(source).await?;
+        let storage = match new.content.take() {
+            None => None,
+            Some(content) => {
+                let (content, storage) = self.choose(content)?;
+                new.content = Some(content);
+                Some(storage)
+            }
+        };
+        Ok((new, storage))
     }
 
-    /// The same with the peers and trackers that the user names.
-    fn torrent(&self, content: &NewContent) -> NewTorrent {
-        let mut new = NewTorrent::from(content.clone());
-        new.peers.clone_from(&self.peer);
+    async fn find(&self, source: &OsString) -> Result<NewTorrent, Failure> {
+        let mut new = link::find(source).await?;
+        new.peers.extend(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
-        new
+        Ok(new)
     }
 
-    async fn stream_setup(&self, source: &OsString) -> Result<super::stream::Setup, Failure> {
-        let (mut content, _) = self.prepare(source).await?;
-        content.order = Order::Sequential;
-        Ok(super::stream::Setup {
-            new: self.torrent(&content),
-            content,
+    /// What the user wants of a torrent, and where that goes.
+    fn choose(&self, content: NewContent) -> Result<(NewContent, StorageSpec), Failure> {
+        let content = self.selection.choose(content)?;
+        let storage =
+            storage::storage(&content.metainfo, &self.dir, self.out.as_deref(), &content.priorities);
+        let order = if self.sequential { Order::Sequential } else { Order::Rarest };
+        Ok((NewContent { order, first_last: self.first_last, ..content }, storage))
+    }
+
+    async fn stream(&self, source: &OsString, out: &mut Output) -> Result<(), Failure> {
+        let choose = |content| {
+            let content = self.selection.choose(content)?;
+            Ok(NewContent { order: Order::Sequential, first_last: self.first_last, ..content })
+        };
+        let setup = super::stream::Setup {
+            new: self.find(source).await?,
+            choose: &choose,
             stop_after: self.stop_timeout.map(Duration::from_secs),
-        })
+            network: &self.network,
+            progress: &self.progress,
+        };
+        super::stream::run(setup, out).await
     }
 }
 
@@ -159,9 +180,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn start(args: &'a Args, out: &'a mut Output) -> Result<Self, Failure> {
-        let network = &args.network;
-        let (engine, port) =
-            Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
+        let (engine, port) = args.network.start().await?;
         tracing::info!(?port, "listening");
         let progress = Progress::new(&args.progress);
         Ok(Self { args, out, engine, jobs: vec![], progress, failure: None })
@@ -215,23 +234,30 @@ impl<'a> Run<'a> {
 
     async fn add(&mut self, source: &OsString) {
         match self.args.prepare(source).await {
-            Ok((content, storage)) => {
-                let torrent = Arc::clone(&content.metainfo);
-                let name = self.args.out.clone().unwrap_or_else(|| torrent.name().to_owned());
-                if self.jobs.iter().any(|job| job.torrent.swarm_hash() == torrent.swarm_hash()) {
+            Ok((new, storage)) => {
+                let info_hash = new.hashes.swarm();
+                let torrent = new.content.as_ref().map(|content| Arc::clone(&content.metainfo));
+                let own = torrent.as_ref().map_or_else(|| info_hash.to_string(), |it| it.name().to_owned());
+                let name = self.args.out.clone().unwrap_or(own);
+                if self.jobs.iter().any(|job| job.info_hash == info_hash) {
                     let message =
                         format!("{}: the same torrent is being downloaded already", source.display());
                     return self.fail(Failure::new(Exit::DuplicateTorrent, message));
                 }
-                let id = self.engine.add(self.args.torrent(&content), storage);
+                let id = match storage {
+                    Some(storage) => self.engine.add(new, storage),
+                    None => self.engine.add_link(new),
+                };
                 self.jobs.push(Job {
                     source: source.display().to_string(),
                     id,
+                    info_hash,
                     torrent,
                     dir: self.args.dir.clone(),
                     name,
                     completed: None,
                     last_bytes: 0,
+                    last_pieces: 0,
                     last_progress: Instant::now(),
                 });
             }
@@ -255,9 +281,18 @@ impl<'a> Run<'a> {
                 }
             }
             Notice::Checked { torrent, pieces } if self.args.check => {
-                if let Some(job) = self.jobs.iter().find(|job| job.id == *torrent) {
-                    self.out.checked(job.torrent.name(), *pieces, job.torrent.lengths().piece_count())?;
+                let job = self.jobs.iter().find(|job| job.id == *torrent);
+                if let Some(torrent) = job.and_then(|job| job.torrent.as_ref()) {
+                    self.out.checked(torrent.name(), *pieces, torrent.lengths().piece_count())?;
                 }
+            }
+            Notice::Metadata { torrent, content } => {
+                if let Err(failure) = self.on_metadata(*torrent, content) {
+                    self.give_up(*torrent, failure);
+                }
+            }
+            Notice::MetadataUseless { torrent, error } => {
+                self.give_up(*torrent, Failure::new(Exit::Torrent, error.to_string()));
             }
             Notice::DiskTrouble { torrent, error } => {
                 let exit = match error {
@@ -265,15 +300,7 @@ impl<'a> Run<'a> {
                     DiskError::Denied => Exit::Create,
                     DiskError::Missing | DiskError::Io(_) => Exit::Io,
                 };
-                if let Some(at) = self.jobs.iter().position(|job| job.id == *torrent) {
-                    let job = self.jobs.remove(at);
-                    let message = format!(
-                        "{}: {error}; what there is has been kept",
-                        job.dir.join(&job.name).display()
-                    );
-                    self.fail(Failure::new(exit, message));
-                    self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: job.id });
-                }
+                self.give_up(*torrent, Failure::new(exit, format!("{error}; what there is has been kept")));
             }
             Notice::TrackerFailed { .. } | Notice::Banned { .. } | Notice::HashFailed { .. } => {
                 self.progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
@@ -284,6 +311,31 @@ impl<'a> Run<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Peers told what a torrent holds: says what is wanted of it, and keeps what they told for the next time.
+    fn on_metadata(&mut self, id: TorrentId, content: &NewContent) -> Result<(), Failure> {
+        let Some(job) = self.jobs.iter_mut().find(|job| job.id == id) else { return Ok(()) };
+        super::refuse_without_hashes(&job.source, &content.metainfo)?;
+        let (content, storage) = self.args.choose(content.clone())?;
+        let torrent = Arc::clone(&content.metainfo);
+        link::keep(&torrent);
+        if self.args.out.is_none() {
+            torrent.name().clone_into(&mut job.name);
+        }
+        job.torrent = Some(torrent);
+        job.last_progress = Instant::now();
+        self.engine.set_content(id, content, storage);
+        Ok(())
+    }
+
+    /// Ends one torrent; the others go on.
+    fn give_up(&mut self, id: TorrentId, failure: Failure) {
+        let Some(at) = self.jobs.iter().position(|job| job.id == id) else { return };
+        let job = self.jobs.remove(at);
+        let message = format!("{}: {}", job.dir.join(&job.name).display(), failure.message);
+        self.fail(Failure::new(failure.exit, message));
+        self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: id });
     }
 
     /// When the next torrent has seeded for long enough, or has waited too long.
@@ -310,7 +362,8 @@ impl<'a> Run<'a> {
     fn has_ratio(&self, job: &Job) -> bool {
         let Some(ratio) = self.args.seed_ratio.filter(|_| job.completed.is_some()) else { return false };
         let up = self.engine.status(job.id).map_or(0, |status| status.up_bytes);
-        up as f64 >= ratio * job.torrent.lengths().total() as f64
+        let size = job.torrent.as_ref().map_or(0, |torrent| torrent.lengths().total());
+        up as f64 >= ratio * size as f64
     }
 
     /// Ends the torrents that have done what they were to do, and those for which nothing comes.
@@ -350,11 +403,13 @@ impl<'a> Run<'a> {
 
     /// Notes whether a torrent has more than when it was looked at last.
     fn progressed(&mut self, at: usize) -> bool {
-        let bytes = self.engine.status(self.jobs[at].id).map_or(0, |status| status.down_bytes);
+        let Some(status) = self.engine.status(self.jobs[at].id) else { return false };
         let job = &mut self.jobs[at];
-        let more = bytes > job.last_bytes;
+        let pieces = status.metadata.map_or(0, |metadata| metadata.pieces_have);
+        let more = status.down_bytes > job.last_bytes || pieces > job.last_pieces;
         if more {
-            (job.last_bytes, job.last_progress) = (bytes, Instant::now());
+            (job.last_bytes, job.last_pieces, job.last_progress) =
+                (status.down_bytes, pieces, Instant::now());
         }
         more
     }
@@ -382,7 +437,7 @@ impl<'a> Run<'a> {
                 "event": "complete",
                 "name": job.name,
                 "path": path.display().to_string(),
-                "info_hash": job.torrent.swarm_hash().to_string(),
+                "info_hash": job.info_hash.to_string(),
                 "bytes": status.bytes_have,
                 "downloaded": status.down_bytes,
                 "uploaded": status.up_bytes,

@@ -1,24 +1,30 @@
 //! `handshake`: greet one peer, and show what it says of itself.
 
-use super::swarm::{Swarm, peer_id};
+use super::finder::{Finder, Heard, Wanted};
+use super::swarm::{Swarm, peer_id, tracker_url};
 use crate::engine::{self, interrupted};
 use crate::exit::{Exit, Failure};
+use crate::network::Bootstrap;
 use crate::output::{Output, size};
 use crate::view::hex;
 use bytes::BytesMut;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::session::Config;
+use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
 };
 use fast_peer_io::net::{Net as _, Real};
 use serde_json::{Value, json};
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Connect to one peer, and show what it says of itself
@@ -26,23 +32,102 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(crate) struct Args {
     /// Torrent file, http(s) URL of one, magnet link, or infohash
     torrent: OsString,
-    /// The peer
+    /// The peer [default: the first to answer of those that the link, trackers and the DHT name]
     #[arg(value_name = "HOST:PORT", value_parser = super::download::peer)]
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
+    /// A tracker to ask for peers besides the torrent's own; may be repeated
+    #[arg(long, value_name = "URL", value_parser = tracker_url)]
+    tracker: Vec<TrackerUrl>,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    /// Don't ask the DHT for peers
+    #[arg(long)]
+    no_dht: bool,
 }
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         engine::refuse_proxy()?;
         engine::block_on(async {
-            let swarm = Swarm::find(&self.torrent).await?;
-            let said = tokio::select! {
+            let swarm = Rc::new(Swarm::find(&self.torrent).await?);
+            let (peer, said) = tokio::select! {
                 biased;
                 _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
-                said = greet(self.peer, &swarm) => said?,
+                said = async {
+                    match self.peer {
+                        Some(peer) => Ok((peer, greet(peer, &swarm).await?)),
+                        None => self.greet_any(&swarm).await,
+                    }
+                } => said?,
             };
-            if out.is_json() { out.json(&said.to_json(self.peer)) } else { said.show(self.peer, out) }
+            if out.is_json() { out.json(&said.to_json(peer)) } else { said.show(peer, out) }
         })
+    }
+
+    /// Greets peers as they are found, several at a time, until one has answered.
+    async fn greet_any(&self, swarm: &Rc<Swarm>) -> Result<(SocketAddr, Said), Failure> {
+        let is_private = swarm.torrent.as_ref().is_some_and(|torrent| torrent.is_private());
+        let wanted = Wanted {
+            trackers: Some(&self.tracker),
+            dht: (!self.no_dht && !is_private).then_some(&self.bootstrap),
+            pex: false,
+            lsd: false,
+            peers: &[],
+            port: UNUSED_PORT,
+            patience: TRACKER_PATIENCE,
+        };
+        let mut waiting: VecDeque<SocketAddr> = VecDeque::new();
+        for (host, port) in &swarm.peers {
+            // One that is not there is like one that does not answer.
+            let ips = Real.resolve(host).await.unwrap_or_default();
+            waiting.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, *port)));
+        }
+        let mut finder = match Finder::start(swarm, &wanted).await {
+            Ok(finder) => Some(finder),
+            Err(_) if !waiting.is_empty() => None,
+            Err(failure) => return Err(failure),
+        };
+        let mut known: BTreeSet<SocketAddr> = waiting.iter().copied().collect();
+        let (mut greeting, mut is_searching, mut last) = (JoinSet::new(), finder.is_some(), None);
+        let answered = loop {
+            while greeting.len() < MAX_GREETINGS
+                && let Some(peer) = waiting.pop_front()
+            {
+                let swarm = Rc::clone(swarm);
+                greeting.spawn_local(async move { (peer, greet(peer, &swarm).await) });
+            }
+            if greeting.is_empty() && !is_searching {
+                break None;
+            }
+            tokio::select! {
+                biased;
+                Some(greeted) = greeting.join_next() => match greeted {
+                    Ok((peer, Ok(said))) => break Some((peer, said)),
+                    Ok((_, Err(failure))) => last = Some(failure),
+                    Err(error) => {
+                        last = Some(Failure::new(Exit::Unknown, format!("greeting broke: {error}")));
+                    }
+                },
+                heard = async { finder.as_mut().expect("it is searching").next().await }, if is_searching => match heard {
+                    Some(Heard::Peers { peers, .. }) => {
+                        waiting.extend(peers.into_iter().filter(|peer| known.insert(*peer)));
+                    }
+                    Some(_) => {}
+                    None => is_searching = false,
+                },
+            }
+        };
+        if let Some(finder) = finder {
+            finder.end().await?;
+        }
+        match (answered, last) {
+            (Some(answered), _) => Ok(answered),
+            (None, Some(failure)) if known.len() == 1 => Err(failure),
+            (None, _) => {
+                let message = format!("{}: none of {} peers answered", swarm.name, known.len());
+                Err(Failure::new(Exit::Timeout, message))
+            }
+        }
     }
 }
 
@@ -274,6 +359,14 @@ impl Talk {
 fn late(peer: SocketAddr, what: &str, limit: Duration) -> Failure {
     Failure::new(Exit::Timeout, format!("{peer}: {what} within {} s", limit.as_secs()))
 }
+
+/// Peers that are greeted at a time.
+const MAX_GREETINGS: usize = 20;
+
+/// What trackers are told: nobody listens there, and they are told of the leave at once.
+const UNUSED_PORT: u16 = 6881;
+
+const TRACKER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);

@@ -10,25 +10,23 @@ use std::io;
 /// Print the manual page of fast-peer, or of one of its commands
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The command to print the page of
-    command: Option<String>,
+    /// The command to print the page of, such as: seed; dht ping
+    command: Vec<String>,
 }
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let mut all = args::command();
         all.build();
-        let page = match &self.command {
-            None => all,
-            Some(name) => {
-                let found = all.find_subcommand(name);
-                found
-                    .cloned()
-                    .ok_or_else(|| Failure::new(Exit::Option, format!("there is no command '{name}'")))?
-            }
-        };
+        let mut page = &all;
+        for name in &self.command {
+            let found = page.find_subcommand(name);
+            page = found.ok_or_else(|| {
+                Failure::new(Exit::Option, format!("there is no command '{}'", self.command.join(" ")))
+            })?;
+        }
         let mut text = vec![];
-        render(page, &mut text).expect("a vector takes everything");
+        render(page.clone(), &mut text).expect("a vector takes everything");
         out.bytes(&text)
     }
 }

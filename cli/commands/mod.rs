@@ -4,11 +4,15 @@ pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod decode;
 pub(crate) mod demo;
+pub(crate) mod dht;
 pub(crate) mod download;
+mod finder;
 pub(crate) mod handshake;
 pub(crate) mod info;
+mod link;
 pub(crate) mod magnet;
 pub(crate) mod man;
+pub(crate) mod metadata;
 pub(crate) mod peers;
 pub(crate) mod piece;
 mod progress;
@@ -19,6 +23,7 @@ mod swarm;
 pub(crate) mod verify;
 
 use crate::exit::{Exit, Failure};
+use fast_peer_core::id::InfoHash;
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::metainfo::{self, Metainfo};
 use fast_peer_core::session::{HttpError, NetError};
@@ -37,7 +42,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A magnet link, the path of a torrent file, or `-` for a torrent file on standard input.
+    /// A magnet link, the hash of a torrent, the path of a torrent file, or `-` for a torrent file on standard input.
     pub(crate) fn read(source: &OsStr) -> Result<Self, Failure> {
         let is_link = source
             .to_str()
@@ -49,6 +54,10 @@ impl Source {
             return magnet
                 .map(Self::Magnet)
                 .map_err(|error| Failure::new(Exit::Magnet, format!("magnet link: {error}")));
+        }
+        if let Some(info_hash) = source.to_str().and_then(parse_hash).filter(|_| !Path::new(source).exists())
+        {
+            return Ok(Self::Magnet(Magnet { info_hash: Some(info_hash), ..Magnet::default() }));
         }
         // One byte more than a torrent may have, so that the reader can tell.
         let bytes = read_input(source, metainfo::MAX_BYTES as u64 + 1)?;
@@ -84,11 +93,16 @@ pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
 /// The same, if it holds the hashes of all its pieces: a v2 torrent need not (BEP 52).
 pub(crate) async fn load_whole(source: &OsStr) -> Result<Metainfo, Failure> {
     let torrent = load(source).await?;
-    if torrent.missing_layers().next().is_some() {
-        let message = format!("{}: it lacks the hashes of its pieces", source.display());
-        return Err(Failure::new(Exit::Torrent, message));
-    }
+    refuse_without_hashes(&source.display().to_string(), &torrent)?;
     Ok(torrent)
+}
+
+/// Refuses a torrent that lacks hashes of its pieces.
+pub(crate) fn refuse_without_hashes(source: &str, torrent: &Metainfo) -> Result<(), Failure> {
+    if torrent.missing_layers().next().is_some() {
+        return Err(Failure::new(Exit::Torrent, format!("{source}: it lacks the hashes of its pieces")));
+    }
+    Ok(())
 }
 
 fn is_web_address(source: &OsStr) -> bool {
@@ -121,4 +135,34 @@ pub(crate) fn read_input(source: &OsStr, limit: u64) -> Result<Vec<u8>, Failure>
     };
     read.map_err(|error| Failure::io(Exit::Io, source.display(), &error))?;
     Ok(bytes)
+}
+
+/// Forty hexadecimal digits.
+fn parse_hash(text: &str) -> Option<InfoHash> {
+    unhex(text).map(InfoHash)
+}
+
+/// Two hexadecimal digits a byte, and no byte more or less.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let bytes: Option<Vec<u8>> =
+        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    bytes.filter(|_| rest.is_empty())?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_hash;
+
+    #[test]
+    fn a_bare_hash_has_forty_digits() {
+        let hash = parse_hash("00112233445566778899aABBccddeeff00112233").unwrap();
+        assert_eq!(hash.to_string(), "00112233445566778899aabbccddeeff00112233");
+        for text in
+            ["", "00", "0", "g0112233445566778899aabbccddeeff00112233", &"0".repeat(41), &"0".repeat(64)]
+        {
+            assert!(parse_hash(text).is_none(), "{text}");
+        }
+    }
 }

@@ -1,34 +1,61 @@
-//! `peers`: whom the trackers name.
+//! `peers`: who has a torrent, as whoever can be asked names them.
 
-use super::swarm::{Swarm, all_trackers, judge, peer_id, tracker_url};
+use super::finder::{Finder, Heard, Wanted};
+use super::swarm::{Swarm, judge, tracker_url};
 use crate::engine::{self, interrupted};
 use crate::exit::{Exit, Failure};
+use crate::network::Bootstrap;
 use crate::output::{Output, one_line};
-use crate::trackers::Tracker;
-use fast_peer_core::tracker::{
-    Announce, AnnounceEvent, AnnounceRequest, Answer, MAX_PEERS, STOP_PATIENCE, TrackerError, TrackerUrl,
-};
+use fast_peer_core::dht::Summary;
+use fast_peer_core::torrent::known_peers;
+use fast_peer_core::tracker::{Answer, TrackerError, TrackerUrl};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
-/// Ask a torrent's trackers for peers, without connecting to any; trackers may count this run as a leecher
+/// Ask for a torrent's peers, and print each as soon as it is named
+///
+/// Trackers may count this run as a leecher. The DHT is asked without joining the torrent; peers and the local network
+/// can only be asked by taking part, which goes on until the time is up.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Torrent file, http(s) URL of one, magnet link, or infohash
     torrent: OsString,
+    /// Whom to ask, with commas between [default: tracker,dht, of a private torrent only tracker]
+    #[arg(long, value_name = "SOURCES", value_delimiter = ',')]
+    source: Vec<Source>,
     /// A tracker to ask besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL", value_parser = tracker_url)]
     tracker: Vec<TrackerUrl>,
-    /// How long a tracker has to answer
+    /// A peer to ask for others; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
+    peer: Vec<SocketAddr>,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    /// Don't ask the DHT
+    #[arg(long)]
+    no_dht: bool,
+    /// How long a tracker has to answer, and how long peers and the local network are listened to
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
-    /// The port to announce. Nobody listens there; trackers are told of the leave at once
+    /// The port to announce to trackers. Nobody listens there; they are told of the leave at once
     #[arg(long, value_name = "PORT", default_value_t = 6881, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Source {
+    /// The torrent's trackers, and those given here
+    Tracker,
+    /// The distributed hash table
+    Dht,
+    /// Peers, which tell of others
+    Pex,
+    /// The local network
+    Lsd,
 }
 
 impl Args {
@@ -36,141 +63,147 @@ impl Args {
         engine::refuse_proxy()?;
         engine::block_on(async {
             let swarm = Swarm::find(&self.torrent).await?;
-            let trackers = all_trackers(&swarm.trackers, &self.tracker)?;
-            let announce = self.announce(&swarm)?;
-            let asked = ask_all(trackers, &announce, Duration::from_secs(self.timeout)).await?;
-            show(&swarm, &asked, out)
+            let sources = self.sources(&swarm)?;
+            let asks = |source| sources.contains(&source);
+            let wanted = Wanted {
+                trackers: asks(Source::Tracker).then_some(&self.tracker[..]),
+                dht: asks(Source::Dht).then_some(&self.bootstrap),
+                pex: asks(Source::Pex),
+                lsd: asks(Source::Lsd),
+                peers: &self.peer,
+                port: self.port,
+                patience: Duration::from_secs(self.timeout),
+            };
+            let end = wanted.takes_part().then(|| Instant::now() + Duration::from_secs(self.timeout));
+            let mut finder = Finder::start(&swarm, &wanted).await?;
+            let mut told = Told::default();
+            let listened = told.listen(&mut finder, end, out).await;
+            finder.end().await?;
+            listened?;
+            told.judge(out)
         })
     }
 
-    fn announce(&self, swarm: &Swarm) -> Result<Announce, Failure> {
-        let mut key = [0; 4];
-        key.copy_from_slice(&engine::random_seed()?[..4]);
-        Ok(Announce {
-            info_hash: swarm.info_hash,
-            peer_id: peer_id()?,
-            port: self.port,
-            uploaded: 0,
-            downloaded: 0,
-            // Trackers name no seeds to seeds.
-            left: swarm.torrent.as_ref().map_or(1, |torrent| torrent.lengths().total().max(1)),
-            encryption: false,
-            request: AnnounceRequest {
-                event: Some(AnnounceEvent::Started),
-                key: u32::from_be_bytes(key),
-                num_want: MAX_PEERS as u32,
-                tracker_id: None,
-            },
-        })
+    /// Whom to ask. A private torrent has no peers but those of its trackers (BEP 27).
+    fn sources(&self, swarm: &Swarm) -> Result<Vec<Source>, Failure> {
+        let is_private = swarm.torrent.as_ref().is_some_and(|torrent| torrent.is_private());
+        if !self.source.is_empty() {
+            if is_private && self.source.iter().any(|source| *source != Source::Tracker) {
+                return Err(Failure::new(
+                    Exit::Option,
+                    format!("{}: the torrent is private: only its trackers may be asked", swarm.name),
+                ));
+            }
+            if self.no_dht && self.source.contains(&Source::Dht) {
+                return Err(Failure::new(Exit::Option, "--source asks for the DHT, and --no-dht forbids it"));
+            }
+            return Ok(self.source.clone());
+        }
+        let has_tracker = !swarm.trackers.is_empty() || !self.tracker.is_empty();
+        let asks_dht = !is_private && !self.no_dht;
+        // Without either it is trackers that are missed.
+        let trackers = (has_tracker || !asks_dht).then_some(Source::Tracker);
+        Ok(trackers.into_iter().chain(asks_dht.then_some(Source::Dht)).collect())
     }
 }
 
-/// What a tracker said.
-type Asked = (Tracker, Result<Answer, TrackerError>);
-
-/// Asks all of them at once, and tells those that answered that we have left. The answers are in the order of the
-/// trackers.
-async fn ask_all(
-    trackers: Vec<Tracker>,
-    announce: &Announce,
-    patience: Duration,
-) -> Result<Vec<Asked>, Failure> {
-    let mut asking = JoinSet::new();
-    for (number, mut tracker) in trackers.into_iter().enumerate() {
-        let announce = announce.clone();
-        asking.spawn_local(async move {
-            let answer = tracker.announce(&announce, patience).await;
-            (number, (tracker, answer))
-        });
-    }
-    let mut asked = BTreeMap::new();
-    let mut stop = std::pin::pin!(interrupted());
-    let stopped = loop {
-        tokio::select! {
-            biased;
-            _ = &mut stop => break true,
-            joined = asking.join_next() => match joined {
-                Some(Ok((number, result))) => asked.insert(number, result),
-                Some(Err(error)) => return Err(Failure::new(Exit::Unknown, format!("asking broke: {error}"))),
-                None => break false,
-            },
-        };
-    };
-    let mut leaving = JoinSet::new();
-    let mut told = BTreeMap::new();
-    for (number, (mut tracker, answer)) in asked {
-        let Ok(answer) = answer else {
-            told.insert(number, (tracker, answer));
-            continue;
-        };
-        let mut announce = announce.clone();
-        announce.request.event = Some(AnnounceEvent::Stopped);
-        announce.request.num_want = 0;
-        announce.request.tracker_id.clone_from(&answer.tracker_id);
-        leaving.spawn_local(async move {
-            // A tracker that does not hear of it forgets us in time.
-            if let Err(error) = tracker.announce(&announce, STOP_PATIENCE).await {
-                tracing::debug!("leaving {}: {error}", tracker.url());
-            }
-            (number, (tracker, Ok(answer)))
-        });
-    }
-    told.extend(leaving.join_all().await);
-    if stopped {
-        return Err(Failure::new(Exit::Unfinished, "stopped before all trackers had answered"));
-    }
-    Ok(told.into_values().collect())
+/// What was told so far.
+#[derive(Debug, Default)]
+struct Told {
+    peers: BTreeSet<(SocketAddr, known_peers::Source, Option<String>)>,
+    trackers: Vec<(TrackerUrl, Answer)>,
+    failed: Vec<(TrackerUrl, TrackerError)>,
+    dht: Option<Summary>,
 }
 
-fn show(swarm: &Swarm, asked: &[Asked], out: &mut Output) -> Result<(), Failure> {
-    let answers =
-        || asked.iter().filter_map(|(tracker, answer)| Some((tracker.url(), answer.as_ref().ok()?)));
-    let mut peers: BTreeMap<SocketAddr, Vec<String>> = BTreeMap::new();
-    for (url, answer) in answers() {
-        for peer in &answer.peers {
-            let named_by = peers.entry(*peer).or_default();
-            if !named_by.contains(&url.to_string()) {
-                named_by.push(url.to_string());
+impl Told {
+    async fn listen(
+        &mut self,
+        finder: &mut Finder,
+        end: Option<Instant>,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let far = Instant::now() + Duration::from_secs(86_400);
+        let mut stop = std::pin::pin!(interrupted());
+        loop {
+            let heard = tokio::select! {
+                biased;
+                _ = &mut stop => {
+                    return Err(Failure::new(Exit::Unfinished, "stopped before all had answered"));
+                }
+                heard = finder.next() => heard,
+                () = sleep_until(end.unwrap_or(far)) => None,
+            };
+            match heard {
+                None => return Ok(()),
+                Some(Heard::Dht(summary)) => self.dht = Some(summary),
+                Some(Heard::Peers { source, tracker, peers }) => {
+                    for peer in peers {
+                        self.show(peer, source, tracker.as_ref(), out)?;
+                    }
+                    out.flush()?;
+                }
+                Some(Heard::Tracker { url, answer: Ok(answer) }) => self.trackers.push((url, answer)),
+                Some(Heard::Tracker { url, answer: Err(error) }) => self.failed.push((url, error)),
             }
         }
     }
-    if out.is_json() {
-        let peer = |(address, trackers)| json!({ "address": address, "trackers": trackers });
-        out.json(&json!({
-            "name": swarm.name,
-            "info_hash": swarm.info_hash.to_string(),
-            "peers": peers.iter().map(peer).collect::<Vec<_>>(),
-            "trackers": asked.iter().map(tracker_json).collect::<Vec<_>>(),
-        }))?;
-    } else {
-        for (address, trackers) in &peers {
-            out.line(format_args!("{address} {}", one_line(&trackers.join(" "))))?;
+
+    /// Shows a peer, unless the same source named it before.
+    fn show(
+        &mut self,
+        peer: SocketAddr,
+        source: known_peers::Source,
+        tracker: Option<&String>,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        if !self.peers.insert((peer, source, tracker.cloned())) {
+            return Ok(());
         }
-        for (url, answer) in answers() {
+        let source = source.to_string().to_lowercase();
+        if out.is_json() {
+            return out.json(&json!({ "address": peer, "source": source, "tracker": tracker }));
+        }
+        let tracker = tracker.map_or_else(String::new, |url| format!(" {url}"));
+        out.line(one_line(&format!("{peer} {source}{tracker}")))
+    }
+
+    /// Shows how it went; a failure if nobody answered.
+    fn judge(&self, out: &mut Output) -> Result<(), Failure> {
+        for (url, answer) in &self.trackers {
+            let Answer { seeders, leechers, warning, .. } = answer;
+            if out.is_json() {
+                out.json(&json!({
+                    "tracker": url.to_string(), "seeders": seeders, "leechers": leechers, "warning": warning,
+                }))?;
+                continue;
+            }
             let count =
-                |count: Option<u32>| count.map_or_else(|| String::from("?"), |count| count.to_string());
-            let (seeders, leechers) = (count(answer.seeders), count(answer.leechers));
-            out.line(format_args!("# {url}: {seeders} seeders, {leechers} leechers"))?;
-            if let Some(warning) = &answer.warning {
+                |count: &Option<u32>| count.map_or_else(|| String::from("?"), |count| count.to_string());
+            out.line(format_args!("# {url}: {} seeders, {} leechers", count(seeders), count(leechers)))?;
+            if let Some(warning) = warning {
                 eprintln!("fast-peer: {url} warns: {}", one_line(warning));
             }
         }
-    }
-    out.flush()?;
-    let failed =
-        asked.iter().filter_map(|(tracker, answer)| Some((tracker.url(), answer.as_ref().err()?.clone())));
-    judge(answers().next().is_some(), &failed.collect::<Vec<_>>())
-}
-
-fn tracker_json((tracker, answer): &Asked) -> serde_json::Value {
-    let url = tracker.url().to_string();
-    match answer {
-        Ok(answer) => json!({
-            "tracker": url,
-            "seeders": answer.seeders,
-            "leechers": answer.leechers,
-            "warning": answer.warning,
-        }),
-        Err(error) => json!({ "tracker": url, "error": error.to_string() }),
+        for (url, error) in &self.failed {
+            if out.is_json() {
+                out.json(&json!({ "tracker": url.to_string(), "error": error.to_string() }))?;
+            }
+        }
+        if let Some(Summary { asked, answered, .. }) = self.dht {
+            if out.is_json() {
+                out.json(&json!({ "dht": { "asked": asked, "answered": answered } }))?;
+            } else {
+                out.line(format_args!("# DHT: {answered} of {asked} nodes answered"))?;
+            }
+        }
+        out.flush()?;
+        let dht_answered = self.dht.is_some_and(|summary| summary.answered > 0);
+        let answered = !self.trackers.is_empty() || dht_answered || !self.peers.is_empty();
+        let failed: Vec<_> = self.failed.iter().map(|(url, error)| (url, error.clone())).collect();
+        if failed.is_empty() && !answered && self.dht.is_some() {
+            return Err(Failure::new(Exit::Timeout, "no node of the DHT answered"));
+        }
+        if failed.is_empty() { Ok(()) } else { judge(answered, &failed) }
     }
 }

@@ -1,6 +1,6 @@
 //! `piece`: one piece of a torrent, and nothing else.
 
-use super::{create, load_whole};
+use super::{create, link, progress};
 use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -17,7 +17,7 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, interval};
@@ -25,7 +25,7 @@ use tokio::time::{Instant, interval};
 /// Download one piece of a torrent, and check it
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Torrent file or http(s) URL of one
+    /// Torrent file, http(s) URL of one, magnet link, or infohash
     torrent: OsString,
     /// The number of the piece; they count from 0
     index: u32,
@@ -46,23 +46,35 @@ pub(crate) struct Args {
     stop_timeout: u64,
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    progress: progress::Args,
+}
+
+/// A piece in a folder.
+struct Stored {
+    torrent: Arc<Metainfo>,
+    piece: PieceIndex,
+    storage: StorageSpec,
 }
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         engine::refuse_proxy()?;
         engine::block_on(async {
-            let torrent = Arc::new(load_whole(&self.torrent).await?);
-            let piece = self.piece_of(&torrent)?;
+            let new = link::find(&self.torrent).await?;
+            if let Some(content) = &new.content {
+                self.piece_of(&content.metainfo)?;
+            }
             let to_file = self.out.as_os_str() != "-";
             if to_file && !self.force {
                 create::refuse_to_replace(&self.out)?;
             }
             let folder = tempfile::tempdir();
             let folder = folder.map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
-            let nothing = vec![Priority::Skip; torrent.files().len()];
-            let storage = storage::storage(&torrent, folder.path(), None, &nothing);
-            self.download(&torrent, piece, storage.clone()).await?;
+            let (mut engine, _) = self.network.start().await?;
+            let stored = self.download(&mut engine, new, folder.path()).await;
+            engine.stop().await?;
+            let Stored { torrent, piece, storage } = stored?;
             let bytes = read_back(&torrent, piece, storage).await?;
             if !to_file {
                 return out.bytes(&bytes);
@@ -84,21 +96,39 @@ impl Args {
 
     async fn download(
         &self,
-        torrent: &Arc<Metainfo>,
-        piece: PieceIndex,
-        storage: StorageSpec,
-    ) -> Result<(), Failure> {
-        let content = NewContent { pieces: Some(vec![piece]), ..NewContent::new(Arc::clone(torrent)) };
-        let mut new = NewTorrent::from(content);
-        new.peers.clone_from(&self.peer);
+        engine: &mut Engine,
+        mut new: NewTorrent,
+        folder: &Path,
+    ) -> Result<Stored, Failure> {
+        new.peers.extend(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
-        let network = &self.network;
-        let (mut engine, _) =
-            Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
-        let id = engine.add(new, storage);
-        let done = self.wait(&mut engine, id, piece).await;
-        engine.stop().await?;
-        done
+        let (id, stored) = match new.content.take() {
+            Some(content) => {
+                let (content, stored) = self.choose(content, folder)?;
+                new.content = Some(content);
+                (engine.add(new, stored.storage.clone()), stored)
+            }
+            None => {
+                let (hash, patience) = (new.hashes.swarm(), Duration::from_secs(self.stop_timeout));
+                let id = engine.add_link(new);
+                let content = link::told(engine, id, hash, Some(patience), &self.progress).await?;
+                let (content, stored) = self.choose(content, folder)?;
+                engine.set_content(id, content, stored.storage.clone());
+                (id, stored)
+            }
+        };
+        self.wait(engine, id, stored.piece).await?;
+        Ok(stored)
+    }
+
+    /// The piece alone, whatever files it belongs to.
+    fn choose(&self, content: NewContent, folder: &Path) -> Result<(NewContent, Stored), Failure> {
+        let torrent = content.metainfo;
+        let piece = self.piece_of(&torrent)?;
+        let nothing = vec![Priority::Skip; torrent.files().len()];
+        let storage = storage::storage(&torrent, folder, None, &nothing);
+        let content = NewContent { pieces: Some(vec![piece]), ..NewContent::new(Arc::clone(&torrent)) };
+        Ok((content, Stored { torrent, piece, storage }))
     }
 
     /// Waits until the piece has its right bytes in the files.

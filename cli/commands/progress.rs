@@ -83,6 +83,8 @@ impl Progress {
             return values.for_each(|value| eprintln!("{value}"));
         }
         let (have, wanted) = (sum(|status| status.bytes_have), sum(|status| status.bytes_wanted));
+        // Nobody knows how much it will be before peers have told what the torrents hold.
+        let unknown = torrents.iter().any(|(_, status)| status.metadata.is_some());
         let line = self.line(torrents, have, wanted);
         match &self.bar {
             Some(bar) => {
@@ -90,6 +92,7 @@ impl Progress {
                 bar.set_position(have);
                 bar.set_message(line);
             }
+            None if unknown => eprintln!("{line}"),
             None => eprintln!("{} {line}", percent(have, wanted)),
         }
     }
@@ -150,6 +153,11 @@ impl Progress {
             "downloaded": status.down_bytes,
             "uploaded": status.up_bytes,
             "wasted": status.wasted_bytes,
+            "metadata": status.metadata.map(|metadata| json!({
+                "pieces": metadata.pieces,
+                "have": metadata.pieces_have,
+                "peers": metadata.sources,
+            })),
             "waiting": status.waiting.map(|waiting| waiting.to_string()),
         })
     }

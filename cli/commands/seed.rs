@@ -1,6 +1,6 @@
 //! `seed`: share what is there.
 
-use super::load_whole;
+use super::{link, load_whole};
 use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, interval, sleep_until};
 /// Share a torrent's files with its peers
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Torrent file or http(s) URL of one
+    /// Torrent file or http(s) URL of one, or a magnet link or infohash of which peers have told the metadata before
     #[arg(required_unless_present = "torrents", value_name = "TORRENT")]
     torrent: Option<OsString>,
     /// Its file or folder, or the folder that holds it [default: the working folder]
@@ -59,8 +59,7 @@ impl Args {
         let mut config = self.network.config();
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
-        let (mut engine, port) =
-            Engine::start(config, self.network.addrs(), Some(self.network.port.clone())).await?;
+        let (mut engine, port) = self.network.start_with(config).await?;
         let mut names = BTreeMap::new();
         let mut total = 0;
         for (torrent, data) in torrents {
@@ -113,7 +112,12 @@ impl Args {
         let Some(folder) = &self.torrents else {
             let source = self.torrent.as_ref().expect("the parser asks for one of both");
             let data = self.data.clone().unwrap_or_else(|| PathBuf::from("."));
-            return Ok(vec![(Arc::new(load_whole(source).await?), data)]);
+            let Some(content) = link::find(source).await?.content else {
+                let message =
+                    format!("{}: what it holds is not known here: download it first", source.display());
+                return Err(Failure::new(Exit::Magnet, message));
+            };
+            return Ok(vec![(content.metainfo, data)]);
         };
         let data = self.torrent.as_ref().map_or_else(|| PathBuf::from("."), PathBuf::from);
         let entries = std::fs::read_dir(folder).map_err(|e| Failure::io(Exit::Open, folder.display(), &e))?;

@@ -1,5 +1,6 @@
 //! `download -o -`: one file to standard output, in order.
 
+use super::{link, progress};
 use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -12,36 +13,73 @@ use fast_peer_core::pieces::Priority;
 use fast_peer_core::session::{NewContent, NewTorrent};
 use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, interval};
 
 /// What to stream.
-pub(super) struct Setup {
-    pub(super) content: NewContent,
+pub(super) struct Setup<'a> {
     pub(super) new: NewTorrent,
+    /// Says what is wanted of the torrent.
+    pub(super) choose: &'a dyn Fn(NewContent) -> Result<NewContent, Failure>,
     pub(super) stop_after: Option<Duration>,
+    pub(super) network: &'a Network,
+    pub(super) progress: &'a progress::Args,
 }
 
 /// Downloads into a folder that goes away, and writes every byte as soon as it and all before it are verified.
-pub(super) async fn run(setup: &Setup, network: &Network, out: &mut Output) -> Result<(), Failure> {
-    let NewContent { metainfo: torrent, priorities, .. } = &setup.content;
+pub(super) async fn run(mut setup: Setup<'_>, out: &mut Output) -> Result<(), Failure> {
+    let known = setup.new.content.take().map(setup.choose).transpose()?;
+    if let Some(content) = &known {
+        only_file(content)?;
+    }
+    let folder =
+        tempfile::tempdir().map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
+    let (mut engine, _) = setup.network.start().await?;
+    let streamed = stream(&mut engine, setup, known, folder.path(), out).await;
+    engine.stop().await?;
+    streamed
+}
+
+async fn stream(
+    engine: &mut Engine,
+    setup: Setup<'_>,
+    known: Option<NewContent>,
+    folder: &Path,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let Setup { mut new, choose, stop_after, progress, .. } = setup;
+    let storage =
+        |content: &NewContent| storage::storage(&content.metainfo, folder, None, &content.priorities);
+    let (id, content) = match known {
+        Some(content) => {
+            new.content = Some(content.clone());
+            (engine.add(new, storage(&content)), content)
+        }
+        None => {
+            let hash = new.hashes.swarm();
+            let id = engine.add_link(new);
+            let content = choose(link::told(engine, id, hash, stop_after, progress).await?)?;
+            only_file(&content)?;
+            engine.set_content(id, content.clone(), storage(&content));
+            (id, content)
+        }
+    };
+    let file = only_file(&content)?;
+    let path = folder.join(&storage(&content).files[file].path);
+    pump(engine, id, &content.metainfo, FileIndex(file as u32), path, stop_after, out).await
+}
+
+/// The number of the file that is wanted.
+fn only_file(content: &NewContent) -> Result<usize, Failure> {
+    let NewContent { metainfo: torrent, priorities, .. } = content;
     let wanted: Vec<usize> = (0..torrent.files().len())
         .filter(|at| priorities.get(*at).is_none_or(|priority| *priority != Priority::Skip))
         .collect();
-    let [file] = wanted[..] else {
-        return Err(Failure::new(Exit::Option, "standard output takes one file: choose it with --files"));
-    };
-    let folder =
-        tempfile::tempdir().map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
-    let storage = storage::storage(torrent, folder.path(), None, priorities);
-    let path = folder.path().join(&storage.files[file].path);
-    let (mut engine, _) =
-        Engine::start(network.config(), network.addrs(), Some(network.port.clone())).await?;
-    let id = engine.add(setup.new.clone(), storage);
-    let streamed = pump(&mut engine, id, torrent, FileIndex(file as u32), path, setup.stop_after, out).await;
-    engine.stop().await?;
-    streamed
+    match wanted[..] {
+        [file] => Ok(file),
+        _ => Err(Failure::new(Exit::Option, "standard output takes one file: choose it with --files")),
+    }
 }
 
 async fn pump(

@@ -19,6 +19,8 @@ pub(super) struct Swarm {
     pub(super) name: String,
     pub(super) info_hash: InfoHash,
     pub(super) trackers: Vec<TrackerUrl>,
+    /// Hosts and ports of peers that a link names.
+    pub(super) peers: Vec<(String, u16)>,
     /// All about the torrent, unless only its hash is known.
     pub(super) torrent: Option<Box<Metainfo>>,
 }
@@ -26,9 +28,6 @@ pub(super) struct Swarm {
 impl Swarm {
     /// That of a torrent file, an http(s) URL of one, a magnet link, or a bare infohash.
     pub(super) async fn find(source: &OsStr) -> Result<Self, Failure> {
-        if let Some(info_hash) = source.to_str().and_then(parse_hash) {
-            return Ok(Self { name: info_hash.to_string(), info_hash, trackers: vec![], torrent: None });
-        }
         let found = if is_web_address(source) {
             Source::Torrent(Box::new(load(source).await?))
         } else {
@@ -43,13 +42,15 @@ impl Swarm {
                 name: torrent.name().to_owned(),
                 info_hash: torrent.swarm_hash(),
                 trackers: tiers(torrent.trackers().to_vec()),
+                peers: vec![],
                 torrent: Some(torrent),
             },
             Source::Magnet(magnet) => {
                 let truncated = magnet.info_hash_v2.map(|hash| hash.truncated());
                 let info_hash = magnet.info_hash.or(truncated).expect("a link without a hash is refused");
                 let name = magnet.name.unwrap_or_else(|| info_hash.to_string());
-                Self { name, info_hash, trackers: tiers(vec![magnet.trackers]), torrent: None }
+                let (trackers, peers) = (tiers(vec![magnet.trackers]), magnet.peers);
+                Self { name, info_hash, trackers, peers, torrent: None }
             }
         })
     }
@@ -101,29 +102,4 @@ pub(super) fn peer_id() -> Result<PeerId, Failure> {
     prefix.copy_from_slice(&Config::default().peer_id_prefix);
     rest.fill_with(|| b'a' + rng.below(26) as u8);
     Ok(PeerId(id))
-}
-
-/// Forty hexadecimal digits.
-fn parse_hash(text: &str) -> Option<InfoHash> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    bytes.filter(|_| rest.is_empty())?.try_into().ok().map(InfoHash)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_hash;
-
-    #[test]
-    fn a_bare_hash_has_forty_digits() {
-        let hash = parse_hash("00112233445566778899aABBccddeeff00112233").unwrap();
-        assert_eq!(hash.to_string(), "00112233445566778899aabbccddeeff00112233");
-        for text in
-            ["", "00", "0", "g0112233445566778899aabbccddeeff00112233", &"0".repeat(41), &"0".repeat(64)]
-        {
-            assert!(parse_hash(text).is_none(), "{text}");
-        }
-    }
 }

@@ -119,6 +119,8 @@ number! {
     ConnId "c",
     /// One piece of work that a driver does for the core: a disk operation, a name look-up, a request. Never used twice.
     JobId "j",
+    /// One search in the DHT. Never used twice.
+    LookupId "l",
     /// One torrent of a session. Never used twice.
     TorrentId "t",
 }

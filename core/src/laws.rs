@@ -3,23 +3,30 @@
 //! Two machines of one seed live through the same random life, in which times are met exactly, missed by a microsecond
 //! or overslept, and much of what happens makes no sense.
 
+mod node;
+
 use crate::bitfield::Bitfield;
-use crate::id::{ConnId, InfoHash, PeerId};
+use crate::dht;
+use crate::id::{ConnId, InfoHash, InfoHashes, PeerId};
 use crate::lengths::{Block, FileMap, PieceIndex};
+use crate::lsd::{self, Announcement, Lsd};
 use crate::machine::{Machine, Outbox, Timestamp};
-use crate::metainfo::merkle;
+use crate::metadata::{self, Metadata};
+use crate::metainfo::{Assembly, AssemblyError, merkle};
 use crate::peer::{self, Peer};
+use crate::pex::{self, Pex};
 use crate::rng::Rng;
 use crate::session::{Intake, WriteBatch};
 use crate::store::expected::Expected;
 use crate::store::op::{self, DiskError, DiskOp, DiskOutput, HashInput, HashOp, HashOutput};
 use crate::store::payload::Payload;
 use crate::store::{self, Store};
+use crate::torrent::discovery::{self, Discovery, Need, Trackers, Us};
 use crate::tracker::{
     Announce, AnnounceId, AnnounceRequest, Announcer, AnnouncerAction, AnnouncerEvent, Answer, AskId,
     Question, RetryIn, TrackerError, UdpAction, UdpEvent, UdpTrackers, parse_tiers,
 };
-use crate::wire::{self, Handshake, Message, RawBlock, Reserved};
+use crate::wire::{self, Handshake, MAX_METADATA_LEN, Message, PexFlags, PexMessage, RawBlock, Reserved};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -36,6 +43,42 @@ use sha1::{Digest as _, Sha1};
 fn the_announcer_keeps_the_laws() {
     let tally = live_many::<Announcing>();
     assert!(tally.said > 500 && tally.woken > 50 && tally.closed > 10, "{tally:?}");
+}
+
+#[test]
+fn the_calls_into_the_local_network_keep_the_laws() {
+    let tally = live_many::<Calling>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_metadata_keeps_the_laws() {
+    let tally = live_many::<Fetching>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_peer_exchange_keeps_the_laws() {
+    let tally = live_many::<Telling>();
+    assert!(tally.said > 200 && tally.woken > 200, "{tally:?}");
+}
+
+#[test]
+fn the_node_keeps_the_laws() {
+    let tally = live_many::<node::Searching<dht::Node>>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_nodes_of_both_families_keep_the_laws() {
+    let tally = live_many::<node::Searching<dht::Dht>>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_discovery_keeps_the_laws() {
+    let tally = live_many::<Discovering>();
+    assert!(tally.said > 100 && tally.woken > 50 && tally.closed > 10, "{tally:?}");
 }
 
 #[test]
@@ -437,6 +480,218 @@ impl Subject for Storing {
     }
 }
 
+/// Torrents that come and go, and calls of others.
+#[derive(Debug)]
+struct Calling(Lsd);
+
+impl Subject for Calling {
+    type Input = lsd::Event;
+    type Machine = Lsd;
+
+    fn new(_now: Timestamp, rng: &mut Rng) -> Self {
+        Self(Lsd::new(rng.fork("lsd")))
+    }
+
+    fn machine(&mut self) -> &mut Lsd {
+        &mut self.0
+    }
+
+    fn draw(&self, rng: &mut Rng) -> lsd::Event {
+        let torrent = InfoHash([rng.below(60) as u8; 20]);
+        match rng.below(16) {
+            0 => lsd::Event::Listening { port: rng.below(3) as u16 },
+            1..=3 => lsd::Event::Unshared { torrent },
+            4..=10 => lsd::Event::Shared { torrent },
+            11 => lsd::Event::Datagram { from: tracker(rng), data: garbage(rng, 100) },
+            _ => {
+                let call =
+                    Announcement { port: 1 + rng.below(9) as u16, torrents: vec![torrent], cookie: None };
+                lsd::Event::Datagram { from: tracker(rng), data: call.encode(lsd::Group::V4).into() }
+            }
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &lsd::Event, out: &mut Outbox<lsd::Action>) {
+        self.0.handle_event(now, input.clone(), out);
+    }
+}
+
+/// A torrent that has peers or lacks them, with trackers that answer or don't.
+#[derive(Debug)]
+struct Discovering {
+    discovery: Discovery,
+    asking: bool,
+    over: bool,
+}
+
+impl Subject for Discovering {
+    type Input = discovery::Event;
+    type Machine = Discovery;
+
+    fn new(_now: Timestamp, rng: &mut Rng) -> Self {
+        Self { discovery: Discovery::new(rng.fork("discovery")), asking: false, over: false }
+    }
+
+    fn machine(&mut self) -> &mut Discovery {
+        &mut self.discovery
+    }
+
+    fn draw(&self, rng: &mut Rng) -> discovery::Event {
+        match rng.below(500) {
+            0 => discovery::Event::Forbid,
+            1 => discovery::Event::Stop,
+            2..30 => {
+                let trackers = [Trackers::Alive, Trackers::Dead, Trackers::None];
+                discovery::Event::Trackers(trackers[rng.below(3) as usize])
+            }
+            30..60 => discovery::Event::Us(Us { port: rng.below(2) as u16, seed: rng.chance(1, 2) }),
+            60..80 => discovery::Event::Start,
+            80..200 => {
+                let need = [Need::Enough, Need::Starving, Need::Trying][rng.below(3) as usize];
+                discovery::Event::Peers { has_open: rng.chance(1, 2), need }
+            }
+            _ => discovery::Event::Ended { answered: rng.chance(3, 4) },
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &discovery::Event, out: &mut Outbox<discovery::Action>) {
+        match input {
+            discovery::Event::Ended { .. } => self.asking = false,
+            discovery::Event::Forbid | discovery::Event::Stop => self.over = true,
+            _ => {}
+        }
+        self.discovery.handle_event(now, *input, out);
+    }
+
+    fn hear(&mut self, said: &discovery::Action) {
+        match said {
+            discovery::Action::Ask(_) => assert!(!self.asking && !self.over, "there is one lookup at a time"),
+            discovery::Action::Cancel => assert!(self.asking, "only what runs is cancelled"),
+        }
+        self.asking = matches!(said, discovery::Action::Ask(_));
+    }
+
+    fn is_closed(&self) -> bool {
+        self.over
+    }
+}
+
+/// Peers that come, go and tell of others.
+#[derive(Debug)]
+struct Telling(Pex);
+
+impl Subject for Telling {
+    type Input = pex::Event;
+    type Machine = Pex;
+
+    fn new(_now: Timestamp, _rng: &mut Rng) -> Self {
+        Self(Pex::new())
+    }
+
+    fn machine(&mut self) -> &mut Pex {
+        &mut self.0
+    }
+
+    fn draw(&self, rng: &mut Rng) -> pex::Event {
+        let peer = ConnId(rng.below(150));
+        let addr = SocketAddr::from(([203, 0, 113, peer.0 as u8], 1 + rng.below(2) as u16));
+        match rng.below(16) {
+            0..=8 => pex::Event::Contact { peer, addr, flags: PexFlags(rng.below(32) as u8) },
+            9..=11 => pex::Event::Gone { peer },
+            12 | 13 => {
+                let message = PexMessage { added: vec![(addr, PexFlags(0))], dropped: vec![addr] };
+                pex::Event::Heard { peer: ConnId(rng.below(4)), message }
+            }
+            _ => pex::Event::Listens { peer, remote: addr },
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &pex::Event, out: &mut Outbox<pex::Action>) {
+        self.0.handle_event(now, input.clone(), out);
+    }
+}
+
+/// Metadata that peers offer, send, refuse and lie about.
+#[derive(Debug)]
+struct Fetching {
+    metadata: Metadata,
+    info: Bytes,
+    asked: Vec<(ConnId, u32)>,
+    jobs: Vec<(u32, Assembly)>,
+}
+
+impl Subject for Fetching {
+    type Input = metadata::Event;
+    type Machine = Metadata;
+
+    fn new(_now: Timestamp, rng: &mut Rng) -> Self {
+        let ballast = rng.below(60_000) as usize;
+        let info = format!(
+            "d6:lengthi1e4:name1:n12:piece lengthi1e6:pieces20:hhhhhhhhhhhhhhhhhhhh1:x{ballast}:{}e",
+            "x".repeat(ballast)
+        );
+        let hash = InfoHash(Sha1::digest(&info).into());
+        let metadata = Metadata::wanted(InfoHashes::V1(hash));
+        Self { metadata, info: info.into_bytes().into(), asked: vec![], jobs: vec![] }
+    }
+
+    fn machine(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    fn draw(&self, rng: &mut Rng) -> metadata::Event {
+        let nth = |len: usize, rng: &mut Rng| rng.below(len as u64) as usize;
+        let asked = self.asked.get(nth(self.asked.len(), rng)).copied();
+        let (peer, piece) = asked.unwrap_or((ConnId(rng.below(6)), rng.below(6) as u32));
+        match rng.below(64) {
+            0 => metadata::Event::Rejected { peer, piece },
+            1..=4 => metadata::Event::Gone { peer: ConnId(rng.below(6)) },
+            5..=8 => metadata::Event::Requested { peer, piece },
+            9..=20 => {
+                let wrong = rng.chance(1, 3).then(|| 1 + rng.below(MAX_METADATA_LEN.into()) as u32);
+                let len = wrong.unwrap_or(self.info.len() as u32);
+                metadata::Event::Offer { peer: ConnId(rng.below(6)), len }
+            }
+            21..=30 => match self.jobs.get(nth(self.jobs.len(), rng)) {
+                // One that is right ends it all, so that is rare.
+                Some((job, assembly)) => {
+                    let mut read = assembly.clone().read();
+                    if rng.chance(3, 4) {
+                        read.metainfo = Err(AssemblyError::WrongHash);
+                    }
+                    metadata::Event::Read { job: *job, result: rng.chance(7, 8).then_some(read) }
+                }
+                None => metadata::Event::Read { job: rng.next_u32(), result: None },
+            },
+            _ => {
+                let from = (piece as usize * (1 << 14)).min(self.info.len());
+                let to = (from + (1 << 14)).min(self.info.len());
+                let right = rng.chance(15, 16);
+                let data = if right { self.info.slice(from..to) } else { garbage(rng, 1 << 14) };
+                metadata::Event::Data { peer, piece, data }
+            }
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &metadata::Event, out: &mut Outbox<metadata::Action>) {
+        if let metadata::Event::Read { job, .. } = input {
+            self.jobs.retain(|(other, _)| other != job);
+        }
+        self.metadata.handle_event(now, input.clone(), out);
+    }
+
+    fn hear(&mut self, said: &metadata::Action) {
+        match said {
+            metadata::Action::Ask { peer, piece } => {
+                self.asked.push((*peer, *piece));
+                self.asked.drain(..self.asked.len().saturating_sub(RECENT));
+            }
+            metadata::Action::Read { job, assembly } => self.jobs.push((*job, assembly.clone())),
+            _ => {}
+        }
+    }
+}
+
 fn root_of_zeros(len: u32) -> merkle::PieceRoot {
     let blocks: Vec<u32> = (0..len).step_by(1 << 14).map(|begin| (len - begin).min(1 << 14)).collect();
     let leaves: Vec<_> = blocks.iter().map(|len| op::leaf(&op::zeros(*len))).collect();
@@ -464,6 +719,7 @@ fn execute(op: &DiskOp, rng: &mut Rng) -> Result<DiskOutput, DiskError> {
             };
             DiskOutput::Hash(hash.clone().compute(slices.iter().map(|slice| &slice[..])))
         }
+        DiskOp::Metadata(_) => unreachable!("this is not the store's business"),
         DiskOp::Read { spans } => DiskOutput::Read(Payload::Length(spans.iter().map(|span| span.len).sum())),
         DiskOp::Stat { .. } => DiskOutput::Stat(rng.chance(3, 4).then(|| rng.below(600_000))),
         DiskOp::Finish { .. } | DiskOp::Sync { .. } | DiskOp::Write { .. } => DiskOutput::Done,
@@ -580,6 +836,7 @@ impl Conversing {
                 told: rng.below(4) as usize,
                 allowed: vec![block.piece()],
                 upload_only: rng.chance(1, 2),
+                offer: peer::Offer::default(),
             }),
             7 => peer::Event::Interest(rng.chance(3, 4)),
             8..=10 => {

@@ -16,10 +16,13 @@ pub mod id;
 #[cfg(test)]
 mod laws;
 pub mod lengths;
+pub mod lsd;
 pub mod machine;
 pub mod magnet;
+pub mod metadata;
 pub mod metainfo;
 pub mod peer;
+pub mod pex;
 pub mod pieces;
 pub mod rng;
 pub mod session;

@@ -8,3 +8,4 @@ mod pool;
 mod scatter;
 #[cfg(test)]
 mod scratch;
+pub mod state;

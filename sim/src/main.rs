@@ -1,12 +1,17 @@
 //! Runs named scenarios by hand: `cargo run -p sim -- --scenario liar --seed 7 --trace`.
 
-use clap::Parser;
+mod network;
+
+use clap::{Parser, Subcommand};
 use sim::swarm::{self, Keep, Scenario};
 use std::process::ExitCode;
 
 /// Runs simulated swarms.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The scenario to run; all of them without it.
     #[arg(long)]
     scenario: Option<String>,
@@ -27,8 +32,17 @@ struct Args {
     list: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A network of DHT nodes.
+    Dht(network::DhtArgs),
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(Command::Dht(args)) = &args.command {
+        return network::run(args);
+    }
     let scenarios = swarm::all();
     if args.list {
         scenarios.iter().for_each(|scenario| println!("{:16} {}", scenario.name, scenario.about));

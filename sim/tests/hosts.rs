@@ -3,7 +3,8 @@
 //! Every scenario runs twice from its seed, and both runs must leave the same trace. `HOSTS_SEED=7` runs them all from
 //! another seed than the usual one.
 
-use fast_peer_core::session::{Config, Event, Notice};
+use fast_peer_core::session::{Config, DhtConfig, Event, Notice};
+use fast_peer_core::torrent::known_peers::Source;
 use fast_peer_io::driver::Ended;
 use fast_peer_io::net::{Listener as _, Net as _};
 use sim::hosts::{Client, Content, Crash, Family, PORT, Protocol, Setup, SimNet, SimStream, World, check};
@@ -32,6 +33,18 @@ fn ipv6() {
 #[test]
 fn ipv6_with_a_udp_tracker() {
     check(seed(), Family::V6, |world| from_tracker_to_files(world, Protocol::Udp));
+}
+
+#[test]
+fn local_peers() {
+    check(seed(), Family::V4, from_call_to_files);
+    check(seed(), Family::V6, from_call_to_files);
+}
+
+#[test]
+fn distributed_hash_table() {
+    check(seed(), Family::V4, from_node_to_files);
+    check(seed(), Family::V6, from_node_to_files);
 }
 
 /// Two that dial each other at once have one connection in the end, and both get what they lack.
@@ -189,6 +202,35 @@ fn seed() -> u64 {
 }
 
 /// A leecher that knows nothing but a tracker finds the seeder, and everything arrives.
+/// With nothing but a call into the local network (BEP 14).
+fn from_call_to_files(world: &mut World) {
+    let content = world.content(&[]);
+    let setup = || Setup { local: true, ..Setup::new(&content) };
+    world.client("seeder", Setup { disk: content.full_disk(), ..setup() });
+    let leecher = world.client("leecher", setup());
+    world.until("the leecher is complete", LATER, || leecher.is_complete());
+    assert!(leecher.has_said(|notice| matches!(notice, Notice::Peers { source: Source::Lsd, .. })));
+}
+
+/// With nothing but the address of one node of the DHT (BEP 5).
+fn from_node_to_files(world: &mut World) {
+    let content = world.content(&[]);
+    let node = world.client("node", with_dht(&world.content(&[]), vec![]));
+    let setup = || with_dht(&content, vec![(node.ip().to_string(), PORT)]);
+    let seeder = world.client("seeder", Setup { disk: content.full_disk(), ..setup() });
+    world.until("the seeder is announced", LATER, || {
+        seeder.has_said(|notice| matches!(notice, Notice::DhtAsked { summary, .. } if summary.stored > 0))
+    });
+    let leecher = world.client("leecher", setup());
+    world.until("the leecher is complete", LATER, || leecher.is_complete());
+    assert!(leecher.has_said(|notice| matches!(notice, Notice::Peers { source: Source::Dht, .. })));
+}
+
+fn with_dht(content: &Rc<Content>, bootstrap: Vec<(String, u16)>) -> Setup {
+    let dht = Some(DhtConfig { bootstrap, read_only: false });
+    Setup { config: Config { dht, ..Config::default() }, ..Setup::new(content) }
+}
+
 fn from_tracker_to_files(world: &mut World, protocol: Protocol) {
     let tracker = world.tracker("tracker.example", protocol);
     let content = world.content(&[&tracker.url()]);

@@ -33,6 +33,15 @@ fn a_small_download() {
     check("download", &pair.world);
 }
 
+/// Two pieces of metadata, and then the files.
+#[test]
+fn a_download_from_a_magnet_link() {
+    let plan = Plan { ballast: 20_000, ..plan() };
+    let mut pair = Pair::with_magnet(&plan, ALL_OF_A_BLOCK);
+    pair.complete(500);
+    check("magnet", &pair.world);
+}
+
 #[test]
 fn a_choke_takes_requests_back() {
     let mut pair = Pair::new(&plan(), PEERS, false);

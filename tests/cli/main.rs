@@ -3,4 +3,5 @@
 mod download;
 mod support;
 mod swarm;
+mod trackerless;
 mod usage;

@@ -50,7 +50,8 @@ impl From<Output> for Ran {
     }
 }
 
-/// The command, deaf to whatever the environment of the tests asks for.
+/// The command, deaf to whatever the environment of the tests asks for. It keeps nothing between runs, and without a wish
+/// it uses neither the DHT nor the local network.
 pub(crate) fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-peer"));
     for (name, _) in std::env::vars_os() {
@@ -59,6 +60,9 @@ pub(crate) fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Com
             command.env_remove(name);
         }
     }
+    // What is no absolute path is no place for a cache.
+    command.env("XDG_CACHE_HOME", "none").env("HOME", "none");
+    command.env("FAST_PEER_NO_DHT", "true").env("FAST_PEER_NO_LSD", "true");
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -164,6 +168,69 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
+/// The first line that a child says, which has to be JSON, and what else it says.
+fn first_line(child: &mut Child) -> (Value, BufReader<ChildStdout>) {
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("it speaks UTF-8");
+    (serde_json::from_str(&line).expect("it speaks JSON"), stdout)
+}
+
+/// Nodes of the DHT, each a process of its own, until they are dropped.
+pub(crate) struct Nodes {
+    nodes: Vec<(Child, BufReader<ChildStdout>)>,
+    addrs: Vec<String>,
+}
+
+impl Nodes {
+    /// So many, each of which begins with the first, and knows it.
+    pub(crate) fn start(count: usize) -> Self {
+        let mut nodes = Self { nodes: vec![], addrs: vec![] };
+        while nodes.nodes.len() < count {
+            let first = nodes.addrs.first().map_or(NOBODY, String::as_str);
+            let args = args!["--json", "dht", "node", "--bind", "127.0.0.1", "--port", "0"];
+            let more = args!["--dht-bootstrap", first];
+            let node = command(args.iter().chain(&more)).stdout(Stdio::piped()).spawn();
+            let mut node = node.expect("it starts");
+            let (said, stdout) = first_line(&mut node);
+            assert_eq!(said["event"], "listening");
+            nodes.addrs.push(said["addresses"][0].as_str().expect("it listens").to_owned());
+            nodes.nodes.push((node, stdout));
+        }
+        // Who is found by others is in the network.
+        for addr in &nodes.addrs {
+            let is_known = |_| nodes.run(args!["dht", "find-node", "00".repeat(20)]).text().contains(addr);
+            assert!((0..200).any(is_known), "{addr} is not known to the others");
+        }
+        nodes
+    }
+
+    /// Where the first is.
+    pub(crate) fn first(&self) -> String {
+        self.addrs[0].clone()
+    }
+
+    /// The command, with the first as the way into the DHT.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = command(args);
+        command.env_remove("FAST_PEER_NO_DHT").env("FAST_PEER_DHT_BOOTSTRAP", self.first());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
+        self.command(args).output().expect("it starts").into()
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for (node, _) in &mut self.nodes {
+            node.kill().and_then(|()| node.wait()).expect("it runs until here");
+        }
+    }
+}
+
 /// A seeder in a process of its own, until it is dropped.
 pub(crate) struct Seeder {
     child: Child,
@@ -179,13 +246,22 @@ impl Seeder {
 
     /// Waits until it seeds.
     pub(crate) fn with(content: &Content, more: &[std::ffi::OsString]) -> Self {
-        let usual =
-            args!["--json", "seed", &content.torrent, content.root(), "--bind", "127.0.0.1", "--port", "0"];
-        let mut child = command(usual.iter().chain(more)).stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("it speaks UTF-8");
-        let said: Value = serde_json::from_str(&line).expect("it speaks JSON");
+        Self::spawn(command(Self::args(content).iter().chain(more)))
+    }
+
+    /// The same, and it takes part in the DHT.
+    pub(crate) fn with_nodes(content: &Content, nodes: &Nodes) -> Self {
+        Self::spawn(nodes.command(Self::args(content)))
+    }
+
+    fn args(content: &Content) -> [std::ffi::OsString; 8] {
+        args!["--json", "seed", &content.torrent, content.root(), "--bind", "127.0.0.1", "--port", "0"]
+    }
+
+    /// Waits until the command seeds.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let (said, stdout) = first_line(&mut child);
         assert_eq!(said["event"], "seeding");
         let port = said["port"].as_u64().expect("it listens");
         Self { child, port, _stdout: stdout }

@@ -97,17 +97,22 @@ fn trackers_name_peers_and_count_them() {
 
     let both = args!["--tracker", tracker.http(), "--tracker", tracker.udp()];
     let peers = args!["peers", &content.torrent, "--json"];
-    let said = run(peers.iter().chain(&both)).ends_with(0).json();
-    let trackers = [host(tracker.http()), host(tracker.udp())];
-    assert_eq!(said["peers"], json!([{ "address": seeder.addr(), "trackers": trackers }]));
-    assert_eq!(said["trackers"][0]["seeders"], 1);
+    let text = run(peers.iter().chain(&both)).ends_with(0).text();
+    let mut said: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summaries = said.split_off(2);
+    for (tracker, url) in [tracker.http(), tracker.udp()].into_iter().map(host).enumerate() {
+        let peer = json!({ "address": seeder.addr(), "source": "tracker", "tracker": url });
+        assert!(said.contains(&peer), "{tracker}: {text}");
+        let summary = summaries.iter().find(|line| line["tracker"] == *url).unwrap();
+        assert_eq!(summary["seeders"], 1, "{text}");
+    }
     // Whoever only asked has left again.
     tracker.wait_for(&hash, |counts| (counts.seeders, counts.leechers) == (1, 0));
 
     let args = args!["peers", &hash, "--tracker", tracker.udp()];
     let text = run(args).ends_with(0).text();
     let first = text.lines().next().unwrap();
-    assert!(first.starts_with(&format!("{} udp://127.0.0.1:", seeder.addr())), "{text}");
+    assert!(first.starts_with(&format!("{} tracker udp://127.0.0.1:", seeder.addr())), "{text}");
     assert!(text.contains(": 1 seeders, 1 leechers\n"), "{text}");
 
     for url in [tracker.http(), tracker.udp()] {

@@ -56,7 +56,9 @@ fn wrong_inputs_have_their_exit_codes() {
     let no_bencode = path("no-bencode", b"hello");
     let no_torrent = path("no-torrent", b"d4:infod4:name1:xee");
     let missing = folder.path().join("missing");
-    let link = format!("magnet:?xt=urn:btih:{}", "0".repeat(40));
+    let link = format!("magnet:?xt=urn:btih:{}", "0".repeat(39));
+    let hash = "0".repeat(40);
+    let no_key = path("no-key", b"0123");
     for (args, code) in [
         (&args!["download", &no_bencode][..], 25),
         (&args!["download", &no_torrent], 26),
@@ -75,6 +77,27 @@ fn wrong_inputs_have_their_exit_codes() {
         (&args!["piece", sample(), "2", "-o", "x"], 28),
         (&args!["piece", sample(), "0"], 28),
         (&args!["piece", sample(), "0", "-o", sample()], 13),
+        (&args!["piece", &link, "0", "-o", "x"], 27),
+        (&args!["metadata", &link, "-o", "x"], 27),
+        (&args!["metadata", sample(), "-o", "x"], 27),
+        (&args!["metadata", &hash, "-o", sample()], 13),
+        (&args!["seed", &hash], 27),
+        (&args!["info", "--fetch", &link], 27),
+        (&args!["handshake", &hash], 28),
+        (&args!["peers", &hash, "--source", "dht", "--no-dht"], 28),
+        (&args!["peers", &hash, "--source", "rumour"], 28),
+        (&args!["download", sample(), "--dht-bootstrap", "nowhere"], 28),
+        (&args!["dht", "ping", "nowhere"], 28),
+        (&args!["dht", "find-node", "12"], 28),
+        (&args!["dht", "announce", &hash], 28),
+        (&args!["dht", "get", "12"], 28),
+        (&args!["dht", "get-peers", &link], 27),
+        (&args!["dht", "put", "x".repeat(1000)], 28),
+        (&args!["dht", "put", "--bencode", "x"], 28),
+        (&args!["dht", "put", "x", "--seq", "1"], 28),
+        (&args!["dht", "put", "x", "--key-file", &no_key], 28),
+        (&args!["dht", "put", "x", "--key-file", &missing], 15),
+        (&args!["dht", "-o", "x", &link], 27),
     ] {
         let mut json = vec!["--json".into()];
         json.extend(args.iter().cloned());
@@ -83,7 +106,7 @@ fn wrong_inputs_have_their_exit_codes() {
         assert_eq!(ran.json()["exit"]["code"], code, "{args:?}");
         assert!(ran.stderr.starts_with("fast-peer: ") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing was created");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing was created");
 }
 
 #[test]
@@ -95,6 +118,8 @@ fn a_proxy_that_would_be_passed_by_is_refused() {
         &args!["scrape", sample()],
         &args!["handshake", sample(), "127.0.0.1:1"],
         &args!["piece", sample(), "0", "-o", "-"],
+        &args!["dht", "stats"],
+        &args!["metadata", "00".repeat(20), "-o", "-"],
     ] {
         let ran = command(args).env("ALL_PROXY", "socks5h://127.0.0.1:9").output().unwrap();
         assert_eq!(ran.status.code(), Some(28), "{args:?}");

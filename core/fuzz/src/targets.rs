@@ -1,7 +1,7 @@
 //! One function a target: it takes any bytes, and panics where a promise of the core is broken.
 
 use bendy::encoding::{Encoder, Error, SingleItemEncoder};
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use fast_peer_core::bencode::{Document, Limits, Raw, Value};
 use fast_peer_core::dht::item::Item;
 use fast_peer_core::dht::item_store::ItemStore;
@@ -9,7 +9,10 @@ use fast_peer_core::dht::message::{
     Body, Family, MAX_ITEM_MESSAGE_LEN, MAX_LEN, MAX_NODES_READ, MAX_VALUES_READ, Message, Method,
 };
 use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
-use fast_peer_core::id::InfoHash;
+use fast_peer_core::dht::saved::{self, MAX_CONTACTS};
+use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Saved, Task};
+use fast_peer_core::id::{InfoHash, LookupId};
+use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
@@ -17,7 +20,11 @@ use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
 };
-use fast_peer_core::wire::{self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, Offence};
+use fast_peer_core::wire::{
+    self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, MAX_PEX_PEERS,
+    METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
+};
+use sha1::{Digest as _, Sha1};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -27,14 +34,19 @@ pub type Target = fn(&[u8]);
 /// All targets by name; the corpus of each lies in the folder of that name in `core/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
+    ("dht_node", dht_node),
     ("dht_packet", dht_packet),
+    ("dht_state", dht_state),
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
+    ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
     ("path_sanitise", path_sanitise),
     ("udp_tracker", udp_tracker),
+    ("ut_metadata", ut_metadata),
+    ("ut_pex", ut_pex),
     ("wire_stream", wire_stream),
 ];
 
@@ -51,6 +63,52 @@ pub fn bencode(data: &[u8]) {
         let mut encoder = Encoder::new();
         encoder.emit_with(|to| encode(document.root(), to)).expect("canonical values can be written");
         assert_eq!(encoder.get_output().expect("one value was written"), document.raw());
+    }
+}
+
+/// Whatever a node hears, from strangers and in answer to its queries, it keeps its rules and bounds what it sends.
+///
+/// The input is a row of steps, each with four bytes of a head (what, how long after the last, and the length in two)
+/// and so many bytes.
+pub fn dht_node(mut data: &[u8]) {
+    let mut node = Node::new(Timestamp::ZERO, Config::new(Family::V4), &Rng::from_number(1));
+    let (mut now, mut out, mut asked) = (Timestamp::ZERO, Outbox::new(), None);
+    node.handle_event(now, Event::Learn(vec![SocketAddr::from(([8, 8, 8, 8], 1))]), &mut out);
+    let announce = Some(Announced { port: 1, implied_port: false, seed: false });
+    let task = Task::GetPeers { info_hash: InfoHash([b'h'; 20]), announce, noseed: false };
+    node.handle_event(now, Event::Start { lookup: LookupId(0), task }, &mut out);
+    while let Some(([kind, wait, high, low], rest)) = data.split_first_chunk() {
+        let (bytes, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()));
+        data = rest;
+        now = now + Duration::from_millis(10 * u64::from(*wait));
+        for action in out.drain(..) {
+            let Action::Send { to, data } = action else { continue };
+            let message = Message::parse(&data).expect("what is written can be read");
+            if matches!(message.body, Body::Query(_)) {
+                asked = Some((to, message.transaction));
+            }
+        }
+        match (kind % 4, asked.take()) {
+            (0, _) => node.handle_timeout(now, &mut out),
+            (1 | 2, Some((from, transaction))) => {
+                let answer = [&b"d1:r"[..], bytes, b"1:t4:", transaction.as_bytes(), b"1:y1:re"].concat();
+                node.handle_event(now, Event::Datagram { from, data: answer.into() }, &mut out);
+            }
+            _ => {
+                let from = SocketAddr::from(([9, 9, *kind, 9], 1));
+                node.handle_event(now, Event::Datagram { from, data: bytes.to_vec().into() }, &mut out);
+                let answers = out.iter().filter_map(|action| match action {
+                    Action::Send { to, data } if *to == from => Some(data),
+                    _ => None,
+                });
+                let is_answer = |data: &&Vec<u8>| {
+                    Message::parse(data).is_ok_and(|message| !matches!(message.body, Body::Query(_)))
+                };
+                // Nobody has proven anything: a token of ours can't be guessed.
+                assert!(answers.filter(is_answer).map(Vec::len).sum::<usize>() <= 3 * bytes.len());
+            }
+        }
+        node.check_invariants(now);
     }
 }
 
@@ -151,6 +209,29 @@ pub fn http_tracker(data: &[u8]) {
     assert!(Document::parse(&body, Limits::FILE).is_ok_and(|document| document.quirks().is_empty()));
 }
 
+/// A call into the local network survives being written and read again, and names neither too many torrents nor none.
+pub fn lsd(data: &[u8]) {
+    let Some(call) = Announcement::parse(data) else { return };
+    assert!(call.port != 0 && (1..=lsd::MAX_TORRENTS).contains(&call.torrents.len()));
+    assert!(call.cookie.as_ref().is_none_or(|cookie| cookie.len() <= lsd::MAX_COOKIE_LEN));
+    for group in lsd::Group::ALL {
+        let written = call.encode(group);
+        assert!(written.len() <= lsd::MAX_LEN);
+        assert_eq!(Announcement::parse(&written).as_ref(), Some(&call));
+    }
+}
+
+/// A file of nodes that is read is what would be written for these nodes, whether the hash at its end was right by
+/// itself or is made so here (row D-09).
+pub fn dht_state(data: &[u8]) {
+    let sealed = [data, &Sha1::digest(data)[..]].concat();
+    for bytes in [data, &sealed] {
+        let Ok(saved) = Saved::decode(bytes) else { continue };
+        assert!(bytes.len() <= saved::MAX_LEN && saved.contacts.len() <= 2 * MAX_CONTACTS);
+        assert_eq!(saved.encode(), bytes);
+    }
+}
+
 /// A link that is read can be written, and is then read alike.
 pub fn magnet(data: &[u8]) {
     let Ok(link) = str::from_utf8(data) else { return };
@@ -229,6 +310,26 @@ pub fn udp_tracker(data: &[u8]) {
     }
     done += out.iter().filter(|action| matches!(action, UdpAction::Done { .. })).count();
     assert!(done == 1 && !machine.knows(from));
+}
+
+/// What a metadata message says survives being written and read again, and no piece is longer than it may be.
+pub fn ut_metadata(data: &[u8]) {
+    let payload = Bytes::copy_from_slice(data);
+    let Ok(Some(message)) = MetadataMessage::parse(&payload) else { return };
+    if let MetadataMessage::Data { data, total_len, .. } = &message {
+        assert!(data.len() <= METADATA_PIECE_LEN as usize && payload.ends_with(data));
+        assert!(total_len.is_none_or(|len| (1..=MAX_METADATA_LEN).contains(&len)));
+    }
+    assert_eq!(MetadataMessage::parse(&message.encode().into()), Ok(Some(message)));
+}
+
+/// What a message about other peers says survives being written and read again, and its lists are bounded.
+pub fn ut_pex(data: &[u8]) {
+    let Ok(message) = PexMessage::parse(data) else { return };
+    assert!(message.added.len() <= 2 * MAX_PEX_PEERS && message.dropped.len() <= 2 * MAX_PEX_PEERS);
+    let ports = message.added.iter().map(|(addr, _)| addr).chain(&message.dropped).map(SocketAddr::port);
+    assert!(ports.into_iter().all(|port| port != 0));
+    assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
 }
 
 /// A stream gives the same frames however it is cut, and each message is read again as it was when it is written.

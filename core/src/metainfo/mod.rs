@@ -3,6 +3,7 @@
 //! The infohash is taken over the bytes of `info` as they stand, never over a re-encoding. Names are made harmless on
 //! the way in, so whatever holds a [`Metainfo`] may use its paths.
 
+mod assembly;
 pub mod create;
 mod error;
 mod info;
@@ -11,11 +12,14 @@ mod names;
 mod path;
 mod symlink;
 pub(crate) mod url;
+mod wrap;
 
+pub use assembly::{Assembled, Assembly, AssemblyError};
 pub use error::Error;
 pub use names::MAX_RENAMES;
 pub use path::{FilePath, sanitise, sanitise_or_underscore};
 pub use url::{show_endpoint, tracker as tracker_url, web_seed as web_seed_url};
+pub use wrap::wrap_info;
 
 use crate::bencode::{Dict, Document, Limits, Value};
 use crate::id::{InfoHash, InfoHashV2, InfoHashes};

@@ -7,9 +7,7 @@ use crate::lengths::{Block, Lengths};
 use crate::machine::{Outbox, Timestamp};
 use crate::session::{Intake, Reason};
 use crate::store::payload::Payload;
-use crate::wire::{
-    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Frame, Handshake, Message, Offence, RawBlock,
-};
+use crate::wire::{self, DEFAULT_REQUEST_QUEUE, Frame, Handshake, Message, Offence, RawBlock};
 use bytes::BytesMut;
 use core::time::Duration;
 
@@ -130,10 +128,7 @@ impl Peer {
                     if self.is_fast() { self.requests.drop_unsent() } else { self.requests.drop_all() };
                 out.extend(freed.into_iter().map(Action::Freed));
             }
-            Message::Extended { id: 0, payload } => self.on_extended_handshake(&payload, out),
-            Message::Extended { .. } if !self.setup.ours.reserved.extended() => {
-                return Err(Offence::ExtendedNotAgreed);
-            }
+            Message::Extended { id, payload } => self.on_extended(id, &payload, out)?,
             Message::HashRequest(span) => self.say(&Message::HashReject(span)),
             Message::Hashes { .. } => return Err(Offence::HashesNotRequested),
             Message::Have(index) => match self.lengths() {
@@ -148,15 +143,19 @@ impl Peer {
             Message::Interested => self.on_interest(true, out),
             Message::NotInterested => self.on_interest(false, out),
             Message::Reject(request) => self.on_reject(request, out)?,
+            // BEP 5: their node is worth a ping, unless it is not on the DHT that we are on.
+            Message::Port(port) => {
+                if port != 0
+                    && self.setup.ours.reserved.dht()
+                    && !core::mem::replace(&mut self.told_dht_port, true)
+                {
+                    out.push_back(Action::DhtPort(port));
+                }
+            }
             Message::Request(request) => self.on_request(now, request, out)?,
             Message::Unchoke => self.they_choke = false,
             // Hints, and what a later version of the protocol may say.
-            Message::Extended { .. }
-            | Message::HashReject(_)
-            | Message::KeepAlive
-            | Message::Port(_)
-            | Message::Suggest(_)
-            | Message::Unknown { .. } => {}
+            Message::HashReject(_) | Message::KeepAlive | Message::Suggest(_) | Message::Unknown { .. } => {}
         }
         Ok(())
     }
@@ -184,17 +183,6 @@ impl Peer {
             self.they_want = want;
             out.push_back(Action::Interested(want));
         }
-    }
-
-    fn on_extended_handshake(&mut self, payload: &[u8], out: &mut Outbox<Action>) {
-        // A malformed one says nothing; what else the peer sends may still be of use.
-        let Ok(theirs) = ExtendedHandshake::parse(payload) else { return };
-        if let Some(port) = theirs.port {
-            out.push_back(Action::ListenPort(port));
-        }
-        self.extended.update(theirs);
-        let queue = self.extended.request_queue.unwrap_or(DEFAULT_REQUEST_QUEUE);
-        self.requests.set_limit(self.setup.max_requests.min(queue));
     }
 
     fn on_piece_head(&mut self, now: Timestamp, piece: u32, begin: u32, len: u32) -> Result<(), Offence> {

@@ -8,6 +8,7 @@
 //! A peer knows neither other peers nor pieces nor the disk: it says what arrived and takes what its torrent decides.
 
 mod claims;
+mod extensions;
 mod intake;
 mod requests;
 #[cfg(test)]
@@ -21,8 +22,10 @@ use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::session::{Reason, WriteBatch};
 use crate::store::payload::Payload;
 use crate::wire::{
-    self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Handshake, Message, PIECE_HEAD_LEN, RawBlock,
+    self, Decoder, ExtendedHandshake, ExtensionIds, Handshake, Message, MetadataMessage, PIECE_HEAD_LEN,
+    PexMessage, RawBlock,
 };
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -44,6 +47,10 @@ pub struct Peer {
     stage: Stage,
     theirs: Option<Handshake>,
     extended: ExtendedHandshake,
+    /// The extensions that we told them we take messages of.
+    offered: ExtensionIds,
+    /// Pieces of the metadata to be written: what goes before each, and its bytes.
+    metadata: VecDeque<(BytesMut, Bytes)>,
     /// What they said of pieces while the torrent's were not known.
     claims: Claims,
     they_choke: bool,
@@ -56,6 +63,8 @@ pub struct Peer {
     control: BytesMut,
     /// The block whose head was read.
     arriving: Option<Arriving>,
+    /// Whether they told us of their node.
+    told_dht_port: bool,
     /// Pieces that we may ask for while choked.
     allowed_to_us: Vec<PieceIndex>,
     /// Pieces that they may ask for while choked.
@@ -99,6 +108,12 @@ pub enum Event {
     Hello(Hello),
     /// Whether we want something that they have.
     Interest(bool),
+    /// Say this about the metadata, if they know what that is.
+    Metadata(MetadataMessage),
+    /// Tell them of other peers, if they take such messages.
+    Pex(PexMessage),
+    /// Say anew which extensions we know: since the last time something has changed.
+    Offer(Offer),
     /// The torrent's pieces are known. What they said of them before is looked at.
     Pieces(Arc<FileMap>),
     /// A read ended; nothing if it failed.
@@ -127,6 +142,17 @@ pub struct Hello {
     pub allowed: Vec<PieceIndex>,
     /// Whether we want nothing more (BEP 21).
     pub upload_only: bool,
+    /// What else we can do.
+    pub offer: Offer,
+}
+
+/// What we say of the extension protocol (BEP 10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// The extensions of which we take messages.
+    pub ids: ExtensionIds,
+    /// The length of the metadata, if we have it (BEP 9).
+    pub metadata_len: Option<u32>,
 }
 
 /// What a [`Peer`] says or asks for.
@@ -141,8 +167,12 @@ pub enum Action {
     },
     /// What they have, in full; replaces what was known.
     Bitfield(Bitfield),
+    /// The port of their node of the DHT (BEP 5); said once.
+    DhtPort(u16),
     /// Close the connection: this peer is closed.
     Disconnect(Reason),
+    /// They said something of their extensions: see [`Peer::extended`].
+    Extended,
     /// A request of ours came to nothing.
     Freed(Block),
     /// The handshakes are exchanged: say [`Event::Hello`].
@@ -153,6 +183,10 @@ pub enum Action {
     Interested(bool),
     /// The port at which they take connections.
     ListenPort(u16),
+    /// They say something about the metadata.
+    Metadata(MetadataMessage),
+    /// They tell of other peers.
+    Pex(PexMessage),
     /// Read this for them.
     Read {
         /// Comes back with the answer.
@@ -217,6 +251,8 @@ impl Peer {
             stage: if outgoing { Stage::Connecting } else { Stage::Greeting },
             theirs: None,
             extended: ExtendedHandshake::default(),
+            offered: ExtensionIds::NONE,
+            metadata: VecDeque::new(),
             claims: Claims::default(),
             they_choke: true,
             we_choke: true,
@@ -225,6 +261,7 @@ impl Peer {
             uploads: Uploads::default(),
             control: BytesMut::new(),
             arriving: None,
+            told_dht_port: false,
             allowed_to_us: Vec::new(),
             allowed_to_them: Vec::new(),
             told: 0,
@@ -276,6 +313,11 @@ impl Peer {
     /// Whether both sides speak the fast extension (BEP 6).
     pub fn is_fast(&self) -> bool {
         self.setup.ours.reserved.fast() && self.theirs.is_some_and(|theirs| theirs.reserved.fast())
+    }
+
+    /// Whether both sides have a node of the DHT (BEP 5).
+    pub fn is_dht(&self) -> bool {
+        self.setup.ours.reserved.dht() && self.theirs.is_some_and(|theirs| theirs.reserved.dht())
     }
 
     /// Whether they refuse to serve us.
@@ -383,10 +425,10 @@ impl Peer {
             || self.stage == Stage::Open
                 && (self.told < completed.len()
                     || self.requests.has_to_send()
-                    || self.uploads.peek_ready().is_some())
+                    || self.next_upload_len().is_some())
     }
 
-    /// Appends what is to be written now: messages, haves, requests, then blocks as far as `payload_budget` goes.
+    /// Appends what is to be written now: messages, haves, requests, then metadata and blocks as far as `payload_budget` goes.
     /// Requests and blocks are encoded here and no earlier, so that a choke or a cancel can still withdraw them.
     pub fn poll_stream(
         &mut self,
@@ -407,6 +449,7 @@ impl Peer {
                 wire::encode(&Message::Request(raw(block)), &mut batch.open);
             }
             let mut left = payload_budget;
+            self.write_metadata(&mut left, batch);
             while let Some((block, payload)) = self.uploads.take_ready(left.saturating_sub(PIECE_HEAD_LEN)) {
                 left -= block.len() as usize + PIECE_HEAD_LEN;
                 self.up_bytes += u64::from(block.len());
@@ -421,9 +464,9 @@ impl Peer {
         }
     }
 
-    /// The length of the next block to be written, with its head.
+    /// The length of the next block or piece of the metadata to be written, with its head.
     pub fn next_upload_len(&self) -> Option<usize> {
-        self.uploads.peek_ready().map(|len| len as usize + PIECE_HEAD_LEN)
+        self.next_metadata_len().or(self.uploads.peek_ready().map(|len| len as usize + PIECE_HEAD_LEN))
     }
 
     fn say(&mut self, message: &Message) {
@@ -439,7 +482,7 @@ impl Peer {
         self.setup.map.as_deref().map(FileMap::lengths)
     }
 
-    fn on_hello(&mut self, Hello { have, told, allowed, upload_only }: Hello) {
+    fn on_hello(&mut self, Hello { have, told, allowed, upload_only, offer }: Hello) {
         // BEP 6: one of these three comes first, where both speak the extension.
         if self.is_fast() && have.ones() == 0 {
             self.say(&Message::HaveNone);
@@ -449,24 +492,23 @@ impl Peer {
             self.say(&Message::Bitfield(Bytes::copy_from_slice(have.as_bytes())));
         }
         self.told = told;
-        if self.setup.ours.reserved.extended() && self.theirs.is_some_and(|theirs| theirs.reserved.extended())
-        {
-            let ours = ExtendedHandshake {
-                client: Some(self.setup.client.clone()),
-                ids: ExtensionIds::ours([Extension::UploadOnly]),
-                port: Some(self.setup.listen_port).filter(|port| *port != 0),
-                request_queue: Some(MAX_QUEUED as u32),
-                upload_only: upload_only.then_some(true),
-                your_ip: Some(self.remote.ip()),
-                ..ExtendedHandshake::default()
-            };
-            self.say(&Message::Extended { id: 0, payload: ours.encode().into() });
-        }
+        self.say_extended(ExtendedHandshake {
+            client: Some(self.setup.client.clone()),
+            port: Some(self.setup.listen_port).filter(|port| *port != 0),
+            request_queue: Some(MAX_QUEUED as u32),
+            upload_only: upload_only.then_some(true),
+            your_ip: Some(self.remote.ip()),
+            ..offer.handshake()
+        });
+        self.offered = offer.ids;
         if self.is_fast() {
             for piece in &allowed {
                 self.say(&Message::AllowedFast(piece.get()));
             }
             self.allowed_to_them = allowed;
+        }
+        if self.is_dht() && self.setup.listen_port != 0 {
+            self.say(&Message::Port(self.setup.listen_port));
         }
     }
 
@@ -544,6 +586,12 @@ impl Machine for Peer {
                     self.say(if want { &Message::Interested } else { &Message::NotInterested });
                 }
             }
+            Event::Metadata(message) => self.on_metadata(message),
+            Event::Offer(offer) => {
+                self.say_extended(offer.handshake());
+                self.offered = offer.ids;
+            }
+            Event::Pex(message) => self.on_pex(&message),
             Event::Pieces(map) => self.on_pieces(map, out),
             Event::Read { token, payload } => {
                 let failed = self.uploads.read(token, payload.as_ref());

@@ -1,5 +1,5 @@
 use super::{
-    Action, CONNECT_TIMEOUT, Event, HANDSHAKE_TIMEOUT, Hello, IDLE_TIMEOUT, KEEP_ALIVE, Peer, Setup,
+    Action, CONNECT_TIMEOUT, Event, HANDSHAKE_TIMEOUT, Hello, IDLE_TIMEOUT, KEEP_ALIVE, Offer, Peer, Setup,
 };
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, PeerId};
@@ -7,12 +7,12 @@ use crate::lengths::{Block, FileMap};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::session::{Intake, Reason, Segment, WriteBatch};
 use crate::store::payload::Payload;
-use crate::wire::{Handshake, Offence, Reserved};
+use crate::wire::{Extension, ExtensionIds, Handshake, MetadataMessage, Offence, Reserved};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 use proptest::prelude::*;
 
@@ -82,7 +82,7 @@ fn what_we_have_comes_in_three_forms() {
         (PLAIN, Bitfield::none(10), b""),
     ] {
         let mut end = End::open(reserved);
-        end.event(Event::Hello(Hello { have, told: 0, allowed: vec![], upload_only: false }));
+        end.event(Event::Hello(Hello { have, ..hello() }));
         assert_eq!(end.written(), expected);
     }
 }
@@ -269,6 +269,51 @@ fn reqq_limits_our_requests() {
     // BEP 10: `reqq` is how many requests the sender queues.
     end.bytes(b"\x00\x00\x00\x0d\x14\x00d4:reqqi3ee");
     assert_eq!(end.peer.room(), 3);
+}
+
+#[test]
+fn metadata_is_asked_for_and_given_under_their_id() {
+    let mut end = End::open(EXTENDED);
+    let ask = MetadataMessage::Request { piece: 2 };
+    end.event(Event::Metadata(ask.clone()));
+    assert_eq!(end.written(), b"", "they know no metadata messages");
+    end.bytes(&extended(0, b"d1:md11:ut_metadatai7eee"));
+    assert_eq!(end.peer.their_id(Extension::UtMetadata), Some(7));
+    end.event(Event::Metadata(ask));
+    assert_eq!(end.written(), extended(7, b"d8:msg_typei0e5:piecei2ee"));
+    let data = MetadataMessage::Data { piece: 0, total_len: Some(3), data: Bytes::from_static(b"abc") };
+    end.event(Event::Metadata(data));
+    let expected = extended(7, b"d8:msg_typei1e5:piecei0e10:total_sizei3eeabc");
+    assert_eq!(end.peer.next_upload_len(), Some(expected.len()));
+    assert_eq!(end.written(), expected);
+    assert_eq!(end.peer.next_upload_len(), None);
+}
+
+#[test]
+fn metadata_messages_are_read_once_we_have_said_that_we_take_them() {
+    let id = Extension::UtMetadata.our_id();
+    let request = extended(id, b"d8:msg_typei0e5:piecei2ee");
+    let mut end = End::open(EXTENDED);
+    assert_eq!(end.bytes(&request), []);
+    end.event(Event::Hello(hello()));
+    assert_eq!(end.bytes(&request), [Action::Metadata(MetadataMessage::Request { piece: 2 })]);
+    assert_eq!(end.bytes(&extended(id, b"de")), [Action::Disconnect(Offence::BadMetadata.into())]);
+}
+
+/// P-20: who asks and never reads costs no more than the longest metadata has pieces.
+#[test]
+fn metadata_that_waits_is_bounded() {
+    let mut end = End::open(EXTENDED);
+    end.bytes(&extended(0, b"d1:md11:ut_metadatai7eee"));
+    let data = MetadataMessage::Data { piece: 0, total_len: None, data: Bytes::from_static(b"x") };
+    for _ in 0..1024 {
+        end.event(Event::Metadata(data.clone()));
+    }
+    end.event(Event::Metadata(data));
+    let written = end.written();
+    let refused = extended(7, b"d8:msg_typei2e5:piecei0ee");
+    assert!(written.starts_with(&refused), "the next one is refused");
+    assert_eq!(written.windows(5).filter(|part| part == b"i0eex").count(), 1024);
 }
 
 #[test]
@@ -470,6 +515,11 @@ impl End {
     }
 }
 
+fn hello() -> Hello {
+    let offer = Offer { ids: ExtensionIds::ours([Extension::UtMetadata]), metadata_len: None };
+    Hello { have: Bitfield::none(10), told: 0, allowed: vec![], upload_only: false, offer }
+}
+
 fn greeting(reserved: Reserved, torrent: u8, who: u8) -> Handshake {
     Handshake { reserved, info_hash: InfoHash([torrent; 20]), peer_id: PeerId([who; 20]) }
 }
@@ -482,6 +532,11 @@ fn handshake(reserved: Reserved, torrent: u8, who: u8) -> Vec<u8> {
 fn request(id: u8, block: Block) -> Vec<u8> {
     let numbers = [block.piece().get(), block.begin(), block.len()];
     [&[0, 0, 0, 13, id][..], &numbers.map(u32::to_be_bytes).concat()].concat()
+}
+
+/// Extended (20): the id of the extension and what it says (BEP 10).
+fn extended(id: u8, payload: &[u8]) -> Vec<u8> {
+    [&(2 + payload.len() as u32).to_be_bytes()[..], &[20, id], payload].concat()
 }
 
 /// Piece (7): two numbers and a block of zeros.

@@ -1,12 +1,20 @@
 //! What the session asks of a driver.
 
+use super::NewContent;
+use super::dht::Found;
 use super::reason::Reason;
-use crate::id::{ConnId, JobId, TorrentId};
+use crate::dht::Summary;
+use crate::id::{ConnId, JobId, LookupId, TorrentId};
 use crate::lengths::PieceIndex;
+use crate::lsd::Group;
+use crate::metainfo::AssemblyError;
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
+use crate::torrent::known_peers::Source;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use core::net::SocketAddr;
@@ -43,6 +51,13 @@ pub enum Action {
         job: JobId,
         /// An absolute http or https URL.
         url: String,
+    },
+    /// Send a datagram to a group of the local network (BEP 14). A driver that could not join the group drops it.
+    Multicast {
+        /// Which group.
+        group: Group,
+        /// The datagram.
+        data: Bytes,
     },
     /// Tell the user.
     Notice(Notice),
@@ -91,6 +106,13 @@ pub enum Notice {
         /// The torrent.
         torrent: TorrentId,
     },
+    /// A torrent was looked up in the DHT; the peers came as they were found.
+    DhtAsked {
+        /// The torrent.
+        torrent: TorrentId,
+        /// How it went.
+        summary: Summary,
+    },
     /// A file could not be read or written; the torrent waits and tries again.
     DiskTrouble {
         /// The torrent.
@@ -104,6 +126,38 @@ pub enum Notice {
         torrent: TorrentId,
         /// The piece.
         piece: PieceIndex,
+    },
+    /// Peers told the metadata of a torrent of which only the hash was known. It goes on when the driver has said where
+    /// its files lie and handed this back by [`Session::set_content`](super::Session::set_content), changed as the user
+    /// likes.
+    Metadata {
+        /// The torrent.
+        torrent: TorrentId,
+        /// What it holds. Wanted are the files that the magnet link selects, or all.
+        content: Box<NewContent>,
+    },
+    /// What a hash names turned out to be no torrent: it will never be more than that.
+    MetadataUseless {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Why.
+        error: AssemblyError,
+    },
+    /// A lookup in the DHT found something.
+    Lookup {
+        /// Which.
+        lookup: LookupId,
+        /// What.
+        found: Found,
+    },
+    /// A torrent heard of peers.
+    Peers {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Who told.
+        source: Source,
+        /// Their addresses, known ones too.
+        peers: Vec<SocketAddr>,
     },
     /// The torrent seeds: it has everything it wants and lets peers in.
     Seeding {
@@ -188,6 +242,13 @@ impl WriteBatch {
         self.len() == 0
     }
 
+    /// Puts bytes behind what is there, without a copy.
+    pub(crate) fn push_bytes(&mut self, bytes: Bytes) {
+        self.seal();
+        self.bytes += bytes.len();
+        self.segments.push_back(Segment::Inline(bytes));
+    }
+
     /// Puts the block of a `piece` behind what is there.
     pub(crate) fn push_payload(&mut self, payload: Payload) {
         self.seal();
@@ -234,6 +295,7 @@ impl fmt::Display for Action {
             Self::Disk { job, torrent, op } => write!(f, "{job} {torrent} {op}"),
             // What follows the host may hold a passkey.
             Self::Http { job, url } => write!(f, "{job} http {}", crate::tracker::redacted(url)),
+            Self::Multicast { group, data } => write!(f, "multicast {group} len={}", data.len()),
             Self::Notice(notice) => notice.fmt(f),
             Self::ReadCredit { conn, bytes } => write!(f, "{conn} read credit {bytes}"),
             Self::Resolve { job, host } => write!(f, "{job} resolve {host}"),
@@ -249,8 +311,19 @@ impl fmt::Display for Notice {
             Self::Banned { torrent, remote } => write!(f, "{torrent} banned {remote}: it sent wrong data"),
             Self::Checked { torrent, pieces } => write!(f, "{torrent} checked: {pieces} pieces are good"),
             Self::Completed { torrent } => write!(f, "{torrent} completed"),
+            Self::DhtAsked { torrent, summary } => write!(f, "{torrent} DHT {summary}"),
             Self::DiskTrouble { torrent, error } => write!(f, "{torrent} disk trouble: {error}"),
             Self::HashFailed { torrent, piece } => write!(f, "{torrent} piece {piece} failed its hash"),
+            Self::Metadata { torrent, content } => {
+                let (files, pieces) =
+                    (content.metainfo.files().len(), content.metainfo.lengths().piece_count());
+                write!(f, "{torrent} metadata: {files} files, {pieces} pieces")
+            }
+            Self::MetadataUseless { torrent, error } => write!(f, "{torrent}: {error}"),
+            Self::Lookup { lookup, found } => write!(f, "{lookup} {found}"),
+            Self::Peers { torrent, source, peers } => {
+                write!(f, "{torrent} peers={} source={source}", peers.len())
+            }
             Self::Seeding { torrent } => write!(f, "{torrent} seeding"),
             Self::Stopped => f.write_str("stopped"),
             Self::TrackerAnswered { torrent, tracker, peers, warning } => {

@@ -1,5 +1,6 @@
 //! What is fixed when a session starts.
 
+use super::dht::DhtConfig;
 use crate::id::PeerId;
 use crate::rng::Rng;
 use alloc::string::String;
@@ -23,8 +24,14 @@ pub struct Config {
     pub peers_per_piece: usize,
     /// Peers of one torrent that are served at once.
     pub upload_slots: usize,
+    /// Whether peers tell each other of peers (BEP 11).
+    pub pex: bool,
+    /// Whether peers are looked for in the local network (BEP 14).
+    pub lsd: bool,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
+    /// How to take part in the DHT; nothing means not at all.
+    pub dht: Option<DhtConfig>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
@@ -42,7 +49,10 @@ impl Default for Config {
             max_requests: 250,
             peers_per_piece: usize::MAX,
             upload_slots: 8,
+            pex: true,
+            lsd: true,
             store_budget: 8 << 20,
+            dht: None,
             down_bytes_per_s: None,
             up_bytes_per_s: None,
         }

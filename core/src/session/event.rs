@@ -1,6 +1,7 @@
 //! What a driver tells the session.
 
-use crate::id::{ConnId, JobId, TorrentId};
+use crate::dht::Saved;
+use crate::id::{ConnId, JobId, LookupId, TorrentId};
 use crate::store::op::{DiskError, DiskOutput};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,6 +18,11 @@ pub enum Event {
         torrent: TorrentId,
         /// Their addresses.
         peers: Vec<SocketAddr>,
+    },
+    /// The results of a lookup are no longer wanted; nothing more is said about it.
+    CancelLookup {
+        /// Which.
+        lookup: LookupId,
     },
     /// The remote closed a connection, or it broke.
     Closed {
@@ -58,10 +64,22 @@ pub enum Event {
         /// How.
         result: Result<HttpAnswer, HttpError>,
     },
+    /// There may be nodes of the DHT at these addresses.
+    LearnNodes {
+        /// Where.
+        nodes: Vec<SocketAddr>,
+    },
     /// Peers can reach the session on this port. Before that, zero is announced.
     Listening {
         /// The port, TCP and UDP alike.
         port: u16,
+    },
+    /// A datagram came to one of the groups that [`Action::Multicast`](super::Action::Multicast) goes to.
+    Multicast {
+        /// Who sent it, if the address is not forged.
+        from: SocketAddr,
+        /// Its bytes.
+        data: Bytes,
     },
     /// A torrent leaves the session.
     RemoveTorrent {
@@ -74,6 +92,11 @@ pub enum Event {
         job: JobId,
         /// The addresses, in the order in which to try them.
         result: Result<Vec<IpAddr>, NetError>,
+    },
+    /// The nodes of the DHT that an earlier run knew.
+    RestoreNodes {
+        /// As [`Session::save_nodes`](super::Session::save_nodes) gave them.
+        saved: Saved,
     },
     /// The user limits the whole session's rates; nothing lifts a limit.
     SetLimits {
@@ -149,6 +172,7 @@ impl fmt::Display for Event {
                 write!(f, "{torrent} add peers")?;
                 peers.iter().try_for_each(|peer| write!(f, " {peer}"))
             }
+            Self::CancelLookup { lookup } => write!(f, "{lookup} cancel"),
             Self::Closed { conn, error: None } => write!(f, "{conn} closed"),
             Self::Closed { conn, error: Some(error) } => write!(f, "{conn} closed: {error}"),
             Self::ConnectFailed { conn, error } => write!(f, "{conn} connect failed: {error}"),
@@ -160,13 +184,21 @@ impl fmt::Display for Event {
                 write!(f, "{job} http {} len={}", answer.status, answer.body.len())
             }
             Self::HttpDone { job, result: Err(error) } => write!(f, "{job} http failed: {error}"),
+            Self::LearnNodes { nodes } => {
+                f.write_str("learn nodes")?;
+                nodes.iter().try_for_each(|node| write!(f, " {node}"))
+            }
             Self::Listening { port } => write!(f, "listening {port}"),
+            Self::Multicast { from, data } => write!(f, "multicast from={from} len={}", data.len()),
             Self::RemoveTorrent { torrent } => write!(f, "{torrent} remove"),
             Self::Resolved { job, result: Ok(addrs) } => {
                 write!(f, "{job} resolved")?;
                 addrs.iter().try_for_each(|addr| write!(f, " {addr}"))
             }
             Self::Resolved { job, result: Err(error) } => write!(f, "{job} resolve failed: {error}"),
+            Self::RestoreNodes { saved } => {
+                write!(f, "restore nodes={}", saved.contacts.len())
+            }
             Self::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 write!(f, "limits down={down_bytes_per_s:?} up={up_bytes_per_s:?}")
             }

@@ -3,6 +3,7 @@
 use super::{Action, Due, HttpAnswer, HttpError, NetError, Notice, Session};
 use crate::id::{JobId, TorrentId};
 use crate::machine::{Machine as _, Timestamp};
+use crate::torrent::Work;
 use crate::torrent::known_peers::Source;
 use crate::tracker::{
     self, Announce, AnnounceId, AnnounceRequest, AnnouncerAction, AnnouncerEvent, Answer, AskId, Question,
@@ -15,9 +16,10 @@ use core::net::{IpAddr, SocketAddr};
 /// What a job is for.
 #[derive(Debug)]
 pub(super) enum Job {
-    Disk { torrent: TorrentId, job: u32 },
+    Disk { torrent: TorrentId, work: Work },
     Http { ask: u64 },
     Resolve { ask: u64 },
+    ResolveNode { port: u16 },
     ResolvePeer { torrent: TorrentId, port: u16 },
 }
 
@@ -94,6 +96,7 @@ impl Session {
             (Some(Job::Resolve { ask }), Err(error)) => {
                 self.fail_ask(now, ask, TrackerError::Unreachable(error.to_string()));
             }
+            (Some(Job::ResolveNode { port }), result) => self.on_node_resolved(now, port, result),
             (Some(Job::ResolvePeer { torrent, port }), Ok(ips)) => {
                 let peers = ips.into_iter().map(|ip| SocketAddr::new(ip, port));
                 self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
@@ -140,12 +143,7 @@ impl Session {
                 UdpAction::Answered { .. } => {}
                 UdpAction::Done { id, error: Some(error) } => self.fail_ask(now, id.0, error),
                 UdpAction::Done { id, error: None } => self.end_ask(id.0),
-                UdpAction::Send { to, data } => {
-                    if self.datagrams.is_empty() {
-                        self.actions.push_back(Action::WantSend);
-                    }
-                    self.datagrams.push_back((to, data));
-                }
+                UdpAction::Send { to, data } => self.queue_datagram(to, data),
             }
         }
     }
@@ -178,7 +176,7 @@ impl Session {
             warning: answer.warning.clone(),
         }));
         self.with_torrent(now, torrent, |torrent, out| {
-            torrent.add_peers(now, peers, Source::Tracker);
+            torrent.on_peers_found(now, peers, Source::Tracker, None, out);
             if first {
                 torrent.handle_tracker(now, AnnouncerEvent::Answered { id, answer }, out);
             }

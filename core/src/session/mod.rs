@@ -10,18 +10,23 @@
 mod action;
 mod config;
 mod conns;
+mod dht;
 mod event;
 mod jobs;
+mod local;
 mod reason;
 
 pub use crate::torrent::status::{Status, Waiting};
 pub use crate::torrent::{NewContent, NewTorrent};
 pub use action::{Action, Intake, Notice, Segment, WriteBatch};
 pub use config::Config;
+pub use dht::{DhtConfig, Found};
 pub use event::{Event, HttpAnswer, HttpError, NetError};
 pub use reason::Reason;
 
+use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
@@ -34,6 +39,7 @@ use alloc::vec::Vec;
 use conns::Conn;
 use core::net::SocketAddr;
 use core::time::Duration;
+use dht::Network;
 use jobs::{Ask, Job};
 
 /// How long a stop may take.
@@ -57,6 +63,10 @@ pub struct Session {
     next_ask: u64,
     actions: Outbox<Action>,
     udp: UdpTrackers,
+    /// Nothing if peers are not looked for in the local network.
+    lsd: Option<Lsd>,
+    /// Nothing without a DHT.
+    network: Option<Network>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
     down: RateLimiter,
@@ -82,7 +92,9 @@ struct Pending {
     /// Torrents whose state may have changed.
     touched: BTreeSet<TorrentId>,
     settling: bool,
+    lsd: Outbox<lsd::Action>,
     udp: Outbox<UdpAction>,
+    dht: Outbox<crate::dht::Action>,
 }
 
 #[derive(Debug)]
@@ -90,6 +102,8 @@ struct Slot {
     torrent: Torrent,
     due: Option<Timestamp>,
     remove: bool,
+    /// Whether it is called out in the local network.
+    called: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,7 +124,9 @@ impl Session {
             max_requests: config.max_requests,
             peers_per_piece: config.peers_per_piece,
             upload_slots: config.upload_slots,
+            pex: config.pex,
             store_budget: config.store_budget,
+            dht: config.dht.is_some(),
         };
         Self {
             common: Arc::new(common),
@@ -126,6 +142,8 @@ impl Session {
             next_ask: 0,
             actions: Outbox::new(),
             udp: UdpTrackers::new(rng.fork("udp trackers")),
+            lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
+            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
             datagrams: VecDeque::new(),
             listen_port: 0,
             down: RateLimiter::new(start, config.down_bytes_per_s),
@@ -154,14 +172,18 @@ impl Session {
         self.next_torrent += 1;
         let rng = self.rng.fork_nth("torrent", id.0);
         let names = core::mem::take(&mut new.peer_names);
+        let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
-        torrent.set_listen_port(self.listen_port);
-        self.torrents.insert(id, Slot { torrent, due: None, remove: false });
+        torrent.init_listen_port(self.listen_port);
+        self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
         for (host, port) in names {
             let job = self.mint_job(Job::ResolvePeer { torrent: id, port });
             self.actions.push_back(Action::Resolve { job, host });
+        }
+        if self.torrents.get(&id).is_some_and(|slot| !slot.torrent.is_private()) {
+            self.learn_named_nodes(now, nodes);
         }
         id
     }
@@ -180,23 +202,33 @@ impl Session {
             Event::AddPeers { torrent, peers } => {
                 self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
             }
+            Event::CancelLookup { lookup } => self.tell_dht(now, crate::dht::Event::Cancel(lookup)),
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
             Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
             Event::Connected { conn } => self.on_connected(now, conn),
+            // Messages of the DHT are dictionaries; no tracker's answer begins like one (BEP 5, 15).
+            Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
+                self.tell_dht(now, crate::dht::Event::Datagram { from, data });
+            }
             Event::Datagram { from, data } => self.tell_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
-                if let Some(Job::Disk { torrent, job }) = self.jobs.remove(&job) {
+                if let Some(Job::Disk { torrent, work }) = self.jobs.remove(&job) {
                     self.with_torrent(now, torrent, |torrent, out| {
-                        torrent.handle_disk(now, job, result, out);
+                        torrent.handle_disk(now, work, result, out);
                     });
                     self.feed(now);
                 }
             }
             Event::HttpDone { job, result } => self.on_http(now, job, result),
+            Event::LearnNodes { nodes } => self.tell_dht(now, crate::dht::Event::Learn(nodes)),
             Event::Listening { port } => {
                 self.listen_port = port;
-                self.torrents.values_mut().for_each(|slot| slot.torrent.set_listen_port(port));
+                for id in self.torrents.keys().copied().collect::<Vec<_>>() {
+                    self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
+                }
+                self.tell_lsd(now, lsd::Event::Listening { port });
             }
+            Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
             Event::RemoveTorrent { torrent } => {
                 if let Some(slot) = self.torrents.get_mut(&torrent) {
                     slot.remove = true;
@@ -204,6 +236,7 @@ impl Session {
                 }
             }
             Event::Resolved { job, result } => self.on_resolved(now, job, result),
+            Event::RestoreNodes { saved } => self.tell_dht(now, crate::dht::Event::Restore(saved)),
             Event::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);
@@ -234,6 +267,14 @@ impl Session {
         }
         self.udp.handle_timeout(now, &mut self.pending.udp);
         self.drain_udp(now);
+        if let Some(lsd) = &mut self.lsd {
+            lsd.handle_timeout(now, &mut self.pending.lsd);
+        }
+        self.drain_lsd(now);
+        if let Some(network) = &mut self.network {
+            network.dht.handle_timeout(now, &mut self.pending.dht);
+            self.drain_dht(now);
+        }
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
             self.unthrottle();
@@ -268,6 +309,8 @@ impl Session {
             },
         });
         next = Deadline::earlier(next, self.udp.poll_timeout());
+        next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
+        next = Deadline::earlier(next, self.dht().and_then(Dht::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
     }
@@ -294,7 +337,11 @@ impl Session {
 
     /// A summary of a torrent for people, and what it waits for.
     pub fn status(&self, id: TorrentId) -> Option<Status> {
-        self.torrents.get(&id).map(|slot| slot.torrent.status(self.now))
+        let mut status = self.torrents.get(&id)?.torrent.status(self.now);
+        if let Some(Waiting::Dht { nodes }) = &mut status.waiting {
+            *nodes = self.asked_nodes(id);
+        }
+        Some(status)
     }
 
     /// How many connections there are, and how many of them are being opened.
@@ -333,6 +380,7 @@ impl Session {
                 self.on_torrent_action(now, id, action);
             } else if let Some(id) = self.pending.touched.pop_first() {
                 self.dial(now, id);
+                self.call_or_not(now, id);
                 self.file_due(id);
             } else {
                 break;
@@ -342,14 +390,16 @@ impl Session {
 
     fn on_torrent_action(&mut self, now: Timestamp, id: TorrentId, action: torrent::Action) {
         match action {
+            torrent::Action::Discovery(action) => self.on_discovery(now, id, action),
             torrent::Action::Disconnect { conn, reason } => {
                 self.forget(conn);
                 self.actions.push_back(Action::Disconnect { conn, reason });
             }
-            torrent::Action::Disk { job: number, op } => {
-                let job = self.mint_job(Job::Disk { torrent: id, job: number });
+            torrent::Action::Disk { work, op } => {
+                let job = self.mint_job(Job::Disk { torrent: id, work });
                 self.actions.push_back(Action::Disk { job, torrent: id, op });
             }
+            torrent::Action::Node(node) => self.tell_dht(now, crate::dht::Event::Learn(alloc::vec![node])),
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
@@ -415,7 +465,9 @@ impl Session {
     fn on_torrent_stopped(&mut self, id: TorrentId) {
         if self.torrents.get(&id).is_some_and(|slot| slot.remove) {
             let slot = self.torrents.remove(&id).expect("it was found just now");
-            self.by_hash.remove(&slot.torrent.info_hash());
+            let torrent = slot.torrent.info_hash();
+            self.by_hash.remove(&torrent);
+            self.tell_lsd(self.now, lsd::Event::Unshared { torrent });
             self.crowded.remove(&id);
             if let Some(at) = slot.due {
                 self.due.remove(&(at, Due::Torrent(id)));
@@ -437,6 +489,13 @@ impl Session {
             self.stop_by = None;
             self.actions.push_back(Action::Notice(Notice::Stopped));
         }
+    }
+
+    fn queue_datagram(&mut self, to: SocketAddr, data: Vec<u8>) {
+        if self.datagrams.is_empty() {
+            self.actions.push_back(Action::WantSend);
+        }
+        self.datagrams.push_back((to, data));
     }
 
     fn mint_job(&mut self, what: Job) -> JobId {

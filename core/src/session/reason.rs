@@ -32,6 +32,9 @@ pub enum Reason {
     /// The session itself answered.
     #[error("connected to ourselves")]
     Ourselves,
+    /// The torrent turned out to be private, and the peer was not named by its trackers.
+    #[error("the torrent is private")]
+    Private,
     /// The session or the torrent stops.
     #[error("stopping")]
     Stopping,

@@ -3,6 +3,7 @@
 
 use super::payload::Payload;
 use crate::lengths::{FileIndex, FileSpan};
+use crate::metainfo::{Assembled, Assembly};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
@@ -21,6 +22,9 @@ pub enum DiskOp {
     },
     /// Feeds bytes to a digest.
     Hash(HashOp),
+    /// Puts an info dictionary together that came from peers, and reads it: [`Assembly::read`]. This is work with bytes
+    /// in memory alone, and comes before the driver can know where the torrent's files are.
+    Metadata(Assembly),
     /// Reads the bytes of these runs, one after another. Padding reads as zeros.
     Read {
         /// Where they lie.
@@ -136,6 +140,8 @@ pub enum DiskOutput {
     Done,
     /// To [`DiskOp::Hash`].
     Hash(HashOutput),
+    /// To [`DiskOp::Metadata`].
+    Metadata(Assembled),
     /// To [`DiskOp::Read`]: as many bytes as the runs have.
     Read(Payload),
     /// To [`DiskOp::Stat`]: the length of what is there, or nothing.
@@ -212,6 +218,7 @@ impl fmt::Display for DiskOp {
                 input_text(input, f)?;
                 f.write_str(if *finish { " end" } else { "" })
             }
+            Self::Metadata(assembly) => write!(f, "metadata {assembly}"),
             Self::Read { spans } => {
                 f.write_str("read ")?;
                 spans_text(spans, f)
@@ -235,6 +242,10 @@ impl fmt::Display for DiskOutput {
                 write!(f, "digest {:02x}{:02x}..", digest[0], digest[1])
             }
             Self::Hash(HashOutput::State(state)) => write!(f, "hashed to={}", state.taken),
+            Self::Metadata(Assembled { metainfo: Ok(metainfo), .. }) => {
+                write!(f, "metadata pieces={}", metainfo.lengths().piece_count())
+            }
+            Self::Metadata(Assembled { metainfo: Err(error), .. }) => error.fmt(f),
             Self::Read(payload) => write!(f, "read {payload}"),
             Self::Stat(Some(len)) => write!(f, "found len={len}"),
             Self::Stat(None) => f.write_str("nothing"),

@@ -151,6 +151,7 @@ impl Bench {
                 };
                 Ok(DiskOutput::Hash(op.compute(bytes.chunks(1 << 14))))
             }
+            DiskOp::Metadata(_) => unreachable!("this is not the store's business"),
             DiskOp::Read { spans } => Ok(DiskOutput::Read(Payload::Content(self.read(&spans)?.into()))),
             DiskOp::Stat { file } => {
                 Ok(DiskOutput::Stat(self.files.get(&file.0).map(|bytes| bytes.len() as u64)))

@@ -1,7 +1,7 @@
 //! What becomes of blocks: the store's side of a torrent.
 
 use super::smart_ban::Sent;
-use super::{Action, HAVE_DELAY, Phase, Torrent};
+use super::{Action, HAVE_DELAY, Phase, Torrent, Work};
 use crate::lengths::PieceIndex;
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::peer;
@@ -36,7 +36,7 @@ impl Torrent {
                 content.stored.insert(piece);
                 content.completed.push(piece);
             }
-            store::Action::Op { job, op } => out.push_back(Action::Disk { job, op }),
+            store::Action::Op { job, op } => out.push_back(Action::Disk { work: Work::Store(job), op }),
             store::Action::Read { token, result } => {
                 if let Some((conn, token)) = content.reads.remove(&token) {
                     self.tell(now, conn, peer::Event::Read { token, payload: result.ok() });

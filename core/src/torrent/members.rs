@@ -7,7 +7,9 @@ use crate::bitfield::Bitfield;
 use crate::id::ConnId;
 use crate::lengths::{Block, MAX_PIECES, PieceIndex};
 use crate::machine::{Machine as _, Outbox, Timestamp};
+use crate::metadata;
 use crate::peer::{self, Hello, Peer, Setup};
+use crate::pex;
 use crate::pieces::{Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
@@ -76,7 +78,7 @@ impl Torrent {
 
     fn peer_setup(&self) -> Setup {
         Setup {
-            ours: handshake(&self.common, self.info_hash()),
+            ours: handshake(&self.common, self.info_hash(), self.common.dht && !self.is_private()),
             map: self.content.as_ref().map(|content| Arc::clone(&content.map)),
             listen_port: self.listen_port,
             max_requests: self.common.max_requests,
@@ -257,7 +259,13 @@ impl Torrent {
         match action {
             peer::Action::Arrived { block, payload } => self.on_block(now, conn, block, payload),
             peer::Action::Bitfield(has) => self.on_bitfield(now, conn, has, out),
+            peer::Action::DhtPort(port) => {
+                if let Some(member) = self.members.get(&conn) {
+                    out.push_back(Action::Node(SocketAddr::new(member.peer.remote().ip(), port)));
+                }
+            }
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
+            peer::Action::Extended => self.on_extended(now, conn),
             peer::Action::Freed(block) => {
                 if let Some(content) = &mut self.content {
                     content.picker.released(block, conn);
@@ -268,6 +276,8 @@ impl Torrent {
             peer::Action::Have(piece) => self.on_have(now, conn, piece, out),
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
             peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
+            peer::Action::Metadata(message) => self.on_metadata_message(now, conn, message),
+            peer::Action::Pex(message) => self.tell_pex(now, pex::Event::Heard { peer: conn, message }),
             peer::Action::Read { token, piece, begin, len } => {
                 let Some(content) = &mut self.content else { return };
                 let read = content.next_read;
@@ -301,10 +311,13 @@ impl Torrent {
                 return;
             }
         }
+        let offer = self.offer();
         let Some(member) = self.members.get(&conn) else { return };
         self.known.handle_connected(member.peer.remote());
         let hello = match &mut self.content {
-            None => Hello { have: Bitfield::none(0), told: 0, allowed: Vec::new(), upload_only: false },
+            None => {
+                Hello { have: Bitfield::none(0), told: 0, allowed: Vec::new(), upload_only: false, offer }
+            }
             Some(content) => {
                 content.picker.peer_joined(&member.has);
                 // A seed helps newcomers most by sending each piece once, to whom it unchoked; its uplink is what all
@@ -320,10 +333,12 @@ impl Torrent {
                     told: content.completed.len(),
                     allowed: allowed.into_iter().filter(|piece| content.stored.has(*piece)).collect(),
                     upload_only: content.picker.is_complete(),
+                    offer,
                 }
             }
         };
         self.tell(now, conn, peer::Event::Hello(hello));
+        self.update_contact(now, conn);
     }
 
     fn on_bitfield(&mut self, now: Timestamp, conn: ConnId, has: Bitfield, out: &mut Outbox<Action>) {
@@ -333,6 +348,7 @@ impl Torrent {
         member.interesting = content.picker.interesting(&has);
         member.has = has;
         self.update_interest(now, conn);
+        self.update_contact(now, conn);
         self.drop_if_useless(now, conn, out);
     }
 
@@ -349,6 +365,7 @@ impl Torrent {
         member.interesting += u32::from(content.picker.wants(piece));
         self.update_interest(now, conn);
         if full {
+            self.update_contact(now, conn);
             self.drop_if_useless(now, conn, out);
         }
     }
@@ -400,6 +417,7 @@ impl Torrent {
     }
 
     fn on_block(&mut self, now: Timestamp, conn: ConnId, block: Block, payload: Payload) {
+        self.remember_sender(conn);
         let Some(content) = &mut self.content else { return };
         if let Some(member) = self.members.get_mut(&conn) {
             member.choking.down.add(now, u64::from(block.len()));
@@ -411,18 +429,22 @@ impl Torrent {
                 }
             }
             Receipt::New { cancel } => {
-                if let Some(member) = self.members.get(&conn) {
-                    self.senders.entry(conn).or_insert(member.endpoint);
-                    if self.senders.len() > MAX_SENDERS {
-                        self.senders.pop_first();
-                    }
-                }
                 self.pending.work |= content.picker.has_place(block.piece());
                 let event = store::Event::Block { block, payload };
                 content.store.handle_event(now, event, &mut self.pending.store);
                 for other in cancel.iter().copied() {
                     self.tell(now, other, peer::Event::Cancel(block));
                 }
+            }
+        }
+    }
+
+    /// Notes where a peer is that sends something which may turn out wrong when it has left.
+    pub(super) fn remember_sender(&mut self, conn: ConnId) {
+        if let Some(member) = self.members.get(&conn) {
+            self.senders.entry(conn).or_insert(member.endpoint);
+            if self.senders.len() > MAX_SENDERS {
+                self.senders.pop_first();
             }
         }
     }
@@ -491,6 +513,8 @@ impl Torrent {
             }
         }
         self.free_slot(now, conn);
+        self.tell_metadata(now, metadata::Event::Gone { peer: conn });
+        self.tell_pex(now, pex::Event::Gone { peer: conn });
         self.pending.work = true;
     }
 
@@ -548,7 +572,7 @@ const ALLOWED_FAST: usize = 5;
 /// What one connection may read ahead, unless messages are longer.
 const READ_WINDOW_MAX: u32 = 1 << 20;
 
-/// Connections of which the address is remembered, for when a piece fails.
+/// Connections of which the address is remembered, for when what they sent turns out wrong.
 const MAX_SENDERS: usize = 4096;
 
 /// A peer that needs this many seconds for a piece shares it with others.

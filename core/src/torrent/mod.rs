@@ -9,8 +9,10 @@
 mod choking;
 mod content;
 mod data;
+mod exchange;
 mod members;
 mod new;
+mod sources;
 pub mod status;
 
 pub use content::Content;
@@ -19,7 +21,10 @@ pub use new::{NewContent, NewTorrent};
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId, TorrentId};
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
+use crate::metadata::{self, Metadata};
+use crate::metainfo::Metainfo;
 use crate::peer::{self, Peer};
+use crate::pex::{self, Pex};
 use crate::rng::Rng;
 use crate::session::{Notice, Reason};
 use crate::store;
@@ -30,14 +35,16 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use discovery::Discovery;
 use known_peers::{KnownPeers, Source};
 use members::Member;
 use rate::RateLimiter;
 
 pub mod bans;
 pub mod choker;
+pub mod discovery;
 pub mod known_peers;
 pub mod rate;
 pub mod smart_ban;
@@ -51,7 +58,10 @@ pub(crate) struct Common {
     pub(crate) max_requests: u32,
     pub(crate) peers_per_piece: usize,
     pub(crate) upload_slots: usize,
+    pub(crate) pex: bool,
     pub(crate) store_budget: u64,
+    /// Whether there is a DHT.
+    pub(crate) dht: bool,
 }
 
 /// The machine of one torrent.
@@ -67,9 +77,18 @@ pub struct Torrent {
     online: bool,
     check_only: bool,
     listen_port: u16,
+    metadata: Metadata,
+    discover: bool,
+    /// Nothing if peers are not to tell each other of peers.
+    pex: Option<Pex>,
+    /// The files that the magnet link selects.
+    select_only: Vec<(u32, u32)>,
     content: Option<Content>,
     known: KnownPeers,
     announcer: Announcer,
+    discovery: Discovery,
+    /// What the discovery was told last.
+    told: Option<sources::Told>,
     members: BTreeMap<ConnId, Member>,
     /// When each member is due at the latest; an entry may be early, never late.
     due: BTreeSet<(Timestamp, ConnId)>,
@@ -88,6 +107,9 @@ pub struct Torrent {
 #[derive(Debug, Default)]
 struct Pending {
     announcer: Outbox<AnnouncerAction>,
+    discovery: Outbox<discovery::Action>,
+    metadata: Outbox<metadata::Action>,
+    pex: Outbox<pex::Action>,
     peer: Outbox<peer::Action>,
     peers: Outbox<(ConnId, peer::Action)>,
     store: Outbox<store::Action>,
@@ -122,12 +144,21 @@ pub(crate) enum Phase {
 /// What a torrent asks of its session.
 #[derive(Debug)]
 pub(crate) enum Action {
+    Discovery(discovery::Action),
     Disconnect { conn: ConnId, reason: Reason },
-    Disk { job: u32, op: DiskOp },
+    Disk { work: Work, op: DiskOp },
+    Node(SocketAddr),
     Notice(Notice),
     Stopped,
     Tracker(AnnouncerAction),
     WantWrite { conn: ConnId },
+}
+
+/// Whose job a disk operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Metadata(u32),
+    Store(u32),
 }
 
 impl Torrent {
@@ -138,6 +169,10 @@ impl Torrent {
         common: Arc<Common>,
         rng: &Rng,
     ) -> Self {
+        let metadata = match &new.content {
+            Some(content) => Metadata::known(Arc::clone(&content.metainfo)),
+            None => Metadata::wanted(new.hashes),
+        };
         let private = new.content.as_ref().is_some_and(|content| content.metainfo.is_private());
         let mut torrent = Self {
             id,
@@ -146,6 +181,10 @@ impl Torrent {
             online: false,
             check_only: new.check_only,
             listen_port: 0,
+            metadata,
+            discover: new.discover,
+            pex: (common.pex && new.discover && !private).then(Pex::new),
+            select_only: new.select_only,
             content: new.content.map(|content| Content::new(content, &common, rng)),
             known: KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers")),
             announcer: Announcer::new(
@@ -153,6 +192,12 @@ impl Torrent {
                 private,
                 rng.fork("announcer"),
             ),
+            discovery: if private || !common.dht || !new.discover {
+                Discovery::forbidden(rng.fork("discovery"))
+            } else {
+                Discovery::new(rng.fork("discovery"))
+            },
+            told: None,
             members: BTreeMap::new(),
             due: BTreeSet::new(),
             downloading: 0,
@@ -166,6 +211,7 @@ impl Torrent {
             common,
         };
         torrent.add_peers(now, new.peers, Source::Manual);
+        torrent.add_peers(now, new.met, Source::Resume);
         torrent
     }
 
@@ -174,7 +220,17 @@ impl Torrent {
         self.hashes.swarm()
     }
 
-    /// Its pieces and files, once the metadata is known.
+    /// How far the metadata is.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// What the torrent is, once that is proved.
+    pub fn metainfo(&self) -> Option<&Arc<Metainfo>> {
+        self.metadata.metainfo()
+    }
+
+    /// Its pieces and files, once the metadata is known and the driver has said where they go.
     pub fn content(&self) -> Option<&Content> {
         self.content.as_ref()
     }
@@ -187,6 +243,21 @@ impl Torrent {
     /// Its connections and what each peer has: nothing before the metadata is known.
     pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Bitfield)> {
         self.members.values().map(|member| (&member.peer, &member.has))
+    }
+
+    /// Where connections worked: peers for the next run to begin with.
+    pub fn met(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.known.proven()
+    }
+
+    /// Whether peers may only come from the trackers (BEP 27), as far as that is known.
+    pub fn is_private(&self) -> bool {
+        self.metainfo().is_some_and(|metainfo| metainfo.is_private())
+    }
+
+    /// Whether peers are wanted from wherever they are.
+    pub(crate) fn is_discoverable(&self) -> bool {
+        self.online && self.discover && !self.is_private()
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -208,7 +279,12 @@ impl Torrent {
         if self.phase != Phase::Fetching || !self.hashes.are_among(content.metainfo.hashes()) {
             return;
         }
+        let metainfo = Arc::clone(&content.metainfo);
         self.content = Some(Content::new(content, &self.common, &self.rng));
+        self.metadata.handle_event(now, metadata::Event::Known(metainfo), &mut self.pending.metadata);
+        if self.is_private() {
+            self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
+        }
         self.introduce_members(now);
         self.check_files(now);
         self.settle(now, out);
@@ -227,8 +303,14 @@ impl Torrent {
         }
     }
 
-    pub(crate) fn set_listen_port(&mut self, port: u16) {
+    /// Before the start.
+    pub(crate) fn init_listen_port(&mut self, port: u16) {
         self.listen_port = port;
+    }
+
+    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
+        self.listen_port = port;
+        self.settle(now, out);
     }
 
     /// The torrent's own limits on what is read and written.
@@ -252,8 +334,34 @@ impl Torrent {
         peers: impl IntoIterator<Item = SocketAddr>,
         source: Source,
     ) {
+        self.learn(now, peers, source, None);
+    }
+
+    /// `source` named these peers; `teller` is the peer or node among those, if it was one.
+    pub(crate) fn on_peers_found(
+        &mut self,
+        now: Timestamp,
+        peers: Vec<SocketAddr>,
+        source: Source,
+        teller: Option<IpAddr>,
+        out: &mut Outbox<Action>,
+    ) {
+        if peers.is_empty() || self.is_private() && source != Source::Tracker {
+            return;
+        }
+        self.learn(now, peers.iter().copied(), source, teller);
+        out.push_back(Action::Notice(Notice::Peers { torrent: self.id, source, peers }));
+    }
+
+    fn learn(
+        &mut self,
+        now: Timestamp,
+        peers: impl IntoIterator<Item = SocketAddr>,
+        source: Source,
+        teller: Option<IpAddr>,
+    ) {
         for peer in peers {
-            if let Err(refusal) = self.known.learn(now, peer, source, None) {
+            if let Err(refusal) = self.known.learn(now, peer, source, teller) {
                 tracing::debug!(%peer, %refusal, "address not taken in");
             }
         }
@@ -270,6 +378,7 @@ impl Torrent {
             self.disconnect(now, conn, Reason::Stopping, out);
         }
         self.announcer.handle_event(now, AnnouncerEvent::Stop, &mut self.pending.announcer);
+        self.discovery.handle_event(now, discovery::Event::Stop, &mut self.pending.discovery);
         if let Some(content) = &mut self.content {
             content.store.handle_event(now, store::Event::Flush, &mut self.pending.store);
         }
@@ -280,12 +389,16 @@ impl Torrent {
     pub(crate) fn handle_disk(
         &mut self,
         now: Timestamp,
-        job: u32,
+        work: Work,
         result: Result<DiskOutput, DiskError>,
         out: &mut Outbox<Action>,
     ) {
-        if let Some(content) = &mut self.content {
-            content.store.handle_event(now, store::Event::Done { job, result }, &mut self.pending.store);
+        match (work, &mut self.content) {
+            (Work::Metadata(job), _) => self.on_metadata_read(now, job, result),
+            (Work::Store(job), Some(content)) => {
+                content.store.handle_event(now, store::Event::Done { job, result }, &mut self.pending.store);
+            }
+            (Work::Store(_), None) => {}
         }
         self.settle(now, out);
     }
@@ -310,6 +423,11 @@ impl Torrent {
             content.store.handle_timeout(now, &mut self.pending.store);
         }
         self.announcer.handle_timeout(now, &mut self.pending.announcer);
+        self.metadata.handle_timeout(now, &mut self.pending.metadata);
+        if let Some(pex) = &mut self.pex {
+            pex.handle_timeout(now, &mut self.pending.pex);
+        }
+        self.discovery.handle_timeout(now, &mut self.pending.discovery);
         self.rechoke_if_due(now);
         self.tell_haves_if_due(now, out);
         self.settle(now, out);
@@ -319,6 +437,9 @@ impl Torrent {
         let mut next = self.due.first().map(|(at, _)| Deadline { at: *at, why: "peer" });
         if self.online {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
+            next = Deadline::earlier(next, self.metadata.poll_timeout());
+            next = Deadline::earlier(next, self.pex.as_ref().and_then(Pex::poll_timeout));
+            next = Deadline::earlier(next, self.discovery.poll_timeout());
         }
         if let Some(content) = &self.content {
             next = Deadline::earlier(next, content.store.poll_timeout());
@@ -346,21 +467,28 @@ impl Torrent {
                 self.on_peer_action(now, conn, action, out);
             } else if let Some(action) = self.pending.store.pop_front() {
                 self.on_store_action(now, action, out);
+            } else if let Some(action) = self.pending.metadata.pop_front() {
+                self.on_metadata_action(now, action, out);
+            } else if let Some(action) = self.pending.pex.pop_front() {
+                self.on_pex_action(now, action, out);
             } else if let Some(action) = self.pending.announcer.pop_front() {
                 out.push_back(Action::Tracker(action));
+            } else if let Some(action) = self.pending.discovery.pop_front() {
+                out.push_back(Action::Discovery(action));
             } else if core::mem::take(&mut self.pending.work) {
                 self.pending.touched.append(&mut self.idle);
             } else if let Some(conn) = self.pending.touched.pop_first() {
                 self.after_touch(now, conn, out);
-            } else {
+            } else if !self.tell_discovery(now) {
                 break;
             }
         }
     }
 }
 
-fn handshake(common: &Common, info_hash: InfoHash) -> Handshake {
+fn handshake(common: &Common, info_hash: InfoHash, dht: bool) -> Handshake {
     let reserved = Reserved::NONE.with_extended().with_fast();
+    let reserved = if dht { reserved.with_dht() } else { reserved };
     Handshake { reserved, info_hash, peer_id: common.peer_id }
 }
 

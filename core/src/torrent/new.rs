@@ -23,8 +23,12 @@ pub struct NewTorrent {
     pub select_only: Vec<(u32, u32)>,
     /// Peers that the user or the magnet link names.
     pub peers: Vec<SocketAddr>,
+    /// Peers that an earlier run [met](super::Torrent::met).
+    pub met: Vec<SocketAddr>,
     /// Peers of which the host's name has to be looked up first.
     pub peer_names: Vec<(String, u16)>,
+    /// Hosts and ports of nodes of the DHT that the torrent names (BEP 5).
+    pub nodes: Vec<(String, u16)>,
     /// The trackers to ask, in tiers: the torrent's, and those that the user adds.
     pub trackers: Vec<Vec<String>>,
     /// Bytes a second that may be read from its peers; nothing means no limit.
@@ -33,6 +37,8 @@ pub struct NewTorrent {
     pub up_bytes_per_s: Option<u64>,
     /// Whether to do no more than check what is there: no peers, no trackers.
     pub check_only: bool,
+    /// Whether peers may be looked for besides by trackers and by hand. Of a private torrent they never are.
+    pub discover: bool,
 }
 
 impl NewTorrent {
@@ -47,20 +53,24 @@ impl NewTorrent {
             content: None,
             select_only: Vec::new(),
             peers: Vec::new(),
+            met: Vec::new(),
             peer_names: Vec::new(),
+            nodes: Vec::new(),
             trackers: Vec::new(),
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             check_only: false,
+            discover: true,
         }
     }
 }
 
-/// What is wanted, from the torrent's own trackers.
+/// What is wanted, from the torrent's own trackers and nodes.
 impl From<NewContent> for NewTorrent {
     fn from(content: NewContent) -> Self {
         let trackers = content.metainfo.trackers().to_vec();
-        Self { trackers, content: Some(content.clone()), ..Self::known_by(content.metainfo.hashes()) }
+        let nodes = content.metainfo.nodes().to_vec();
+        Self { trackers, nodes, content: Some(content.clone()), ..Self::known_by(content.metainfo.hashes()) }
     }
 }
 
@@ -78,6 +88,7 @@ impl TryFrom<&Magnet> for NewTorrent {
             }
         }
         new.trackers = magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect();
+        new.nodes.clone_from(&magnet.nodes);
         new.select_only.clone_from(&magnet.select_only);
         Ok(new)
     }
@@ -129,13 +140,14 @@ mod tests {
     #[test]
     fn a_link_gives_all_but_the_content() {
         let link = "magnet:?xt=urn:btih:6161616161616161616161616161616161616161&dn=x&tr=udp://a:1&tr=http://b\
-            &x.pe=203.0.113.5:6881&x.pe=[2001:db8::1]:1&x.pe=peer.example:2&so=1,3-4";
+            &x.pe=203.0.113.5:6881&x.pe=[2001:db8::1]:1&x.pe=peer.example:2&dht=node.example:3&so=1,3-4";
         let new = NewTorrent::try_from(&Magnet::parse(link).unwrap()).unwrap();
         assert_eq!(new.hashes, InfoHashes::V1(InfoHash([0x61; 20])));
         assert_eq!(new.content, None);
         assert_eq!(new.trackers, [["udp://a:1"], ["http://b"]]);
         assert_eq!(new.peers, ["203.0.113.5:6881", "[2001:db8::1]:1"].map(|peer| peer.parse().unwrap()));
         assert_eq!(new.peer_names, [(String::from("peer.example"), 2)]);
+        assert_eq!(new.nodes, [(String::from("node.example"), 3)]);
         assert_eq!(new.select_only, [(1, 1), (3, 4)]);
         let error = NewTorrent::try_from(&Magnet::default()).unwrap_err();
         assert_eq!(error, magnet::Error::MissingHash);

@@ -2,7 +2,8 @@
 
 use super::{Content, Phase, Torrent};
 use crate::id::TorrentId;
-use crate::machine::Timestamp;
+use crate::machine::{Machine as _, Timestamp};
+use crate::metadata;
 use crate::store::op::DiskError;
 use crate::tracker::TrackerStatus;
 use core::fmt;
@@ -39,6 +40,8 @@ pub struct Status {
     pub up_bytes: u64,
     /// Those of them that were of no use: nobody asked for them, they were here already, or their piece failed.
     pub wasted_bytes: u64,
+    /// How far the metadata is; nothing once it is known.
+    pub metadata: Option<metadata::Progress>,
     /// Why nothing comes, if nothing comes.
     pub waiting: Option<Waiting>,
 }
@@ -56,12 +59,35 @@ pub enum Waiting {
         /// How many.
         peers: u32,
     },
+    /// It is not said yet what is wanted of the torrent and where that goes.
+    Content,
+    /// The DHT is being asked.
+    Dht {
+        /// How many nodes were.
+        nodes: u32,
+    },
     /// Files can't be written.
     Disk(DiskError),
+    /// Peers are asked for the metadata.
+    Metadata {
+        /// How many of its pieces are here.
+        have: u32,
+        /// How many pieces there are, by what peers say.
+        all: u32,
+        /// How many say that they have it.
+        peers: u32,
+    },
+    /// No connected peer has the metadata.
+    NoMetadata {
+        /// How many are connected.
+        peers: u32,
+    },
     /// No address is left to try before some time has passed.
     NoPeers {
         /// The time until a tracker is asked again, if there is one.
         next_announce: Option<Duration>,
+        /// The time until the DHT is asked again, if it may be.
+        next_lookup: Option<Duration>,
     },
     /// No connected peer has a piece that is missing.
     NothingNew {
@@ -77,6 +103,8 @@ pub enum Waiting {
     },
     /// A tracker is being asked.
     Tracker,
+    /// What the hash names is no torrent.
+    Useless,
 }
 
 impl fmt::Display for Waiting {
@@ -84,16 +112,31 @@ impl fmt::Display for Waiting {
         match self {
             Self::Choked { peers } => write!(f, "all {peers} useful peers choke us"),
             Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
+            Self::Content => f.write_str("waiting to be told what to download"),
+            Self::Dht { nodes } => write!(f, "asking {nodes} nodes of the DHT"),
             Self::Disk(error) => write!(f, "{error}; trying again"),
-            Self::NoPeers { next_announce: Some(time) } => {
-                write!(f, "no peers; the tracker is asked again in {} s", time.as_secs())
+            Self::Metadata { have, all, peers } => {
+                write!(f, "metadata {have}/{all} pieces from {peers} peers")
             }
-            Self::NoPeers { next_announce: None } => f.write_str("no peers, and no tracker to ask for some"),
+            Self::NoMetadata { peers } => write!(f, "none of {peers} peers has the metadata"),
+            Self::NoPeers { next_announce: None, next_lookup: None } => {
+                f.write_str("no peers, and no tracker to ask for some")
+            }
+            Self::NoPeers { next_announce, next_lookup } => {
+                f.write_str("no peers")?;
+                for (who, time) in [("tracker", next_announce), ("DHT", next_lookup)] {
+                    if let Some(time) = time {
+                        write!(f, "; the {who} is asked again in {} s", time.as_secs())?;
+                    }
+                }
+                Ok(())
+            }
             Self::NothingNew { peers, pieces } => {
                 write!(f, "none of {peers} peers has what is missing ({pieces} pieces)")
             }
             Self::Silent { peers } => write!(f, "{peers} peers owe blocks and send none"),
             Self::Tracker => f.write_str("asking the tracker"),
+            Self::Useless => f.write_str("the hash does not name a torrent"),
         }
     }
 }
@@ -118,6 +161,7 @@ impl Torrent {
             down_bytes: self.totals.down_bytes,
             up_bytes: self.totals.up_bytes,
             wasted_bytes: self.totals.wasted_bytes + wasted,
+            metadata: self.metadata.progress(),
             waiting: self.waiting(now),
         };
         let Some(content) = &self.content else { return status };
@@ -143,8 +187,20 @@ impl Torrent {
         if !self.online {
             return None;
         }
-        let unavailable = match &self.content {
-            None => 0,
+        let open = || self.members.values().filter(|member| member.peer.is_open());
+        let count = |peers: usize| peers as u32;
+        let peers = count(open().count());
+        match &self.content {
+            None if self.metadata.is_useless() => return Some(Waiting::Useless),
+            None => match self.metadata.progress() {
+                None => return Some(Waiting::Content),
+                Some(progress) if progress.sources > 0 => {
+                    let metadata::Progress { sources: peers, pieces_have: have, pieces: all } = progress;
+                    return Some(Waiting::Metadata { have, all, peers });
+                }
+                Some(_) if peers > 0 => return Some(Waiting::NoMetadata { peers }),
+                Some(_) => {}
+            },
             Some(content) => {
                 if self.phase != Phase::Running || content.picker.is_complete() {
                     return None;
@@ -152,24 +208,21 @@ impl Torrent {
                 if let Some(error) = content.trouble.filter(|_| content.store.in_trouble()) {
                     return Some(Waiting::Disk(error));
                 }
-                content.picker.unavailable()
+                let useful = || open().filter(|member| member.interesting > 0);
+                let owing = || useful().filter(|member| member.peer.owes());
+                if owing().any(|member| !member.peer.is_snubbed()) {
+                    return None;
+                }
+                if owing().next().is_some() {
+                    return Some(Waiting::Silent { peers: count(owing().count()) });
+                }
+                if useful().next().is_some() {
+                    return Some(Waiting::Choked { peers: count(useful().count()) });
+                }
+                if peers > 0 {
+                    return Some(Waiting::NothingNew { peers, pieces: content.picker.unavailable() });
+                }
             }
-        };
-        let open = || self.members.values().filter(|member| member.peer.is_open());
-        let useful = || open().filter(|member| member.interesting > 0);
-        let owing = || useful().filter(|member| member.peer.owes());
-        if owing().any(|member| !member.peer.is_snubbed()) {
-            return None;
-        }
-        let count = |peers: usize| peers as u32;
-        if owing().next().is_some() {
-            return Some(Waiting::Silent { peers: count(owing().count()) });
-        }
-        if useful().next().is_some() {
-            return Some(Waiting::Choked { peers: count(useful().count()) });
-        }
-        if open().next().is_some() {
-            return Some(Waiting::NothingNew { peers: count(open().count()), pieces: unavailable });
         }
         if !self.members.is_empty() {
             return Some(Waiting::Connecting { peers: count(self.members.len()) });
@@ -177,8 +230,14 @@ impl Torrent {
         if self.announcer.trackers().any(|tracker| tracker.announcing) {
             return Some(Waiting::Tracker);
         }
-        let next = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
-        Some(Waiting::NoPeers { next_announce: next.map(|at| at.since(now)) })
+        if self.discovery.is_asking() {
+            // The session knows how many they are.
+            return Some(Waiting::Dht { nodes: 0 });
+        }
+        let next_announce = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
+        let next_lookup = self.discovery.poll_timeout().map(|due| due.at);
+        let [next_announce, next_lookup] = [next_announce, next_lookup].map(|at| Some(at?.since(now)));
+        Some(Waiting::NoPeers { next_announce, next_lookup })
     }
 
     /// The torrent's trackers, in the order in which they are asked.

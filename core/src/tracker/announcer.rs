@@ -203,6 +203,11 @@ impl Announcer {
         }
     }
 
+    /// The torrent turned out to be private: from now on its trackers are asked one after the other (BEP 27).
+    pub fn set_private(&mut self) {
+        self.private = true;
+    }
+
     /// The trackers in the order in which they are asked. An answer, a failure and the passing of time change it.
     pub fn trackers(&self) -> impl Iterator<Item = TrackerStatus<'_>> {
         self.trackers.iter().map(|tracker| TrackerStatus {
@@ -216,6 +221,16 @@ impl Announcer {
             leechers: tracker.leechers,
             warning: tracker.warning.as_deref(),
         })
+    }
+
+    /// Whether there is no tracker at all.
+    pub fn is_empty(&self) -> bool {
+        self.trackers.is_empty()
+    }
+
+    /// Whether a tracker answered last time, or has not been tried yet.
+    pub fn has_hope(&self) -> bool {
+        self.trackers.iter().any(|tracker| tracker.error.is_none())
     }
 
     /// The tracker that answered last. With a private torrent, peers of the one before have to go when it changes.

@@ -117,8 +117,7 @@ pub fn encode(message: &Message, out: &mut BytesMut) {
         Message::Cancel(part) => block(id::CANCEL, *part, out),
         Message::Choke => head(id::CHOKE, 0, out),
         Message::Extended { id, payload } => {
-            head(id::EXTENDED, 1 + payload.len(), out);
-            out.put_u8(*id);
+            encode_extended_head(*id, payload.len(), out);
             out.put_slice(payload);
         }
         Message::HashReject(span) => hash_span(id::HASH_REJECT, span, 0, out),
@@ -153,6 +152,12 @@ pub fn encode_piece_head(piece: u32, begin: u32, len: u32, out: &mut BytesMut) {
     head(id::PIECE, 8 + len as usize, out);
     out.put_u32(piece);
     out.put_u32(begin);
+}
+
+/// Appends what stands before the payload of `len` bytes of an extended message (BEP 10).
+pub fn encode_extended_head(id: u8, len: usize, out: &mut BytesMut) {
+    head(id::EXTENDED, 1 + len, out);
+    out.put_u8(id);
 }
 
 /// One line, as traces show it: payloads as lengths.

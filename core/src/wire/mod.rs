@@ -9,7 +9,9 @@ mod decoder;
 mod extended;
 mod handshake;
 mod message;
+mod metadata;
 mod offence;
+mod pex;
 
 pub use allowed_fast::allowed_fast;
 pub use client::client_name;
@@ -19,5 +21,9 @@ pub use extended::{
     MAX_REQUEST_QUEUE,
 };
 pub use handshake::{HANDSHAKE_LEN, Handshake, Reserved, encode_handshake};
-pub use message::{HashSpan, Message, PIECE_HEAD_LEN, RawBlock, encode, encode_piece_head};
+pub use message::{
+    HashSpan, Message, PIECE_HEAD_LEN, RawBlock, encode, encode_extended_head, encode_piece_head,
+};
+pub use metadata::{METADATA_PIECE_LEN, MetadataMessage, metadata_piece_count, metadata_piece_len};
 pub use offence::Offence;
+pub use pex::{MAX_PEX_LEN, MAX_PEX_PEERS, PexFlags, PexMessage};

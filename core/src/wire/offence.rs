@@ -12,6 +12,12 @@ pub enum Offence {
     /// The payload of `hashes` is not a whole number of hashes (BEP 52).
     #[error("the hashes message is not a whole number of hashes")]
     BadHashes,
+    /// A message about the info dictionary can't be read, or its data have a length that no piece has (BEP 9).
+    #[error("a metadata message is malformed")]
+    BadMetadata,
+    /// A message about other peers can't be read, or is longer than it may be (BEP 11).
+    #[error("a peer exchange message is malformed")]
+    BadPex,
     /// A block came that was never requested (BEP 6).
     #[error("a block came that was never requested")]
     BlockNotRequested,
@@ -45,9 +51,15 @@ pub enum Offence {
     /// More messages that change nothing came than patience lasts.
     #[error("too many messages came that change nothing")]
     MessageFlood,
+    /// Pieces of the info dictionary came that were never requested (BEP 9).
+    #[error("metadata came that was never requested")]
+    MetadataNotRequested,
     /// The handshake names our own peer id: we connected to ourselves.
     #[error("the peer is this client itself")]
     OwnPeerId,
+    /// Messages about other peers came far more often than once a minute (BEP 11).
+    #[error("too many peer exchange messages came")]
+    PexFlood,
     /// Too many rejects named blocks that were never requested (BEP 6).
     #[error("too many rejects came for blocks that were never requested")]
     RejectNotRequested,

@@ -73,7 +73,7 @@ impl Footprint {
                 HashInput::Stored(spans) => (spans, false),
             },
             DiskOp::Read { spans } => (spans, false),
-            DiskOp::Sync { .. } => return None,
+            DiskOp::Metadata(_) | DiskOp::Sync { .. } => return None,
             DiskOp::Write { spans, .. } => (spans, true),
         };
         let ranges =

@@ -7,6 +7,7 @@ use super::{Disk, StorageSpec};
 use bytes::Bytes;
 use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, FileSpan};
+use fast_peer_core::metainfo::Assembly;
 use fast_peer_core::store::op::{DiskError, DiskOp, DiskOutput, HashInput, HashOp, HashOutput, leaf};
 use fast_peer_core::store::payload::Payload;
 use std::any::Any;
@@ -55,8 +56,14 @@ pub struct Files {
 #[derive(Debug)]
 struct Job {
     id: JobId,
-    storage: Arc<Storage>,
-    op: DiskOp,
+    task: Task,
+}
+
+#[derive(Debug)]
+enum Task {
+    /// Comes before anybody knows where the torrent's files are.
+    Metadata(Assembly),
+    OnFiles(Arc<Storage>, DiskOp),
 }
 
 /// An answer, or the panic of the thread that should have given it.
@@ -97,10 +104,12 @@ impl Files {
     }
 
     fn hand_out(&self, job: Job) {
-        let queue = match job.op {
-            DiskOp::Finish { .. } | DiskOp::Write { .. } => &self.writer,
-            DiskOp::Hash(_) => &self.hashers,
-            DiskOp::Read { .. } | DiskOp::Stat { .. } | DiskOp::Sync { .. } => &self.readers,
+        let queue = match &job.task {
+            Task::OnFiles(_, DiskOp::Finish { .. } | DiskOp::Write { .. }) => &self.writer,
+            Task::OnFiles(_, DiskOp::Read { .. } | DiskOp::Stat { .. } | DiskOp::Sync { .. }) => {
+                &self.readers
+            }
+            Task::OnFiles(_, DiskOp::Hash(_) | DiskOp::Metadata(_)) | Task::Metadata(_) => &self.hashers,
         };
         queue.send(job).expect("a thread waits for jobs as long as there is somebody to send them");
     }
@@ -121,11 +130,14 @@ impl Disk for Files {
     }
 
     fn submit(&mut self, job: JobId, torrent: TorrentId, op: DiskOp) {
+        if let DiskOp::Metadata(assembly) = op {
+            return self.hand_out(Job { id: job, task: Task::Metadata(assembly) });
+        }
         let Some(storage) = self.storages.get(&torrent) else {
             let answer = (job, Ok(Err(DiskError::Missing)));
             return self.answer.send(answer).expect("the other end is in here too");
         };
-        let ready = Job { id: job, storage: Arc::clone(storage), op: op.clone() };
+        let ready = Job { id: job, task: Task::OnFiles(Arc::clone(storage), op.clone()) };
         if let Some(ready) = self.order.admit(job, torrent, &op, ready) {
             self.hand_out(ready);
         }
@@ -150,12 +162,14 @@ impl Drop for Files {
 fn work(jobs: &Mutex<mpsc::Receiver<Job>>, answer: &answers::UnboundedSender<Done>, abandoned: &AtomicBool) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { id, storage, op }) = next else { return };
+        let Ok(Job { id, task }) = next else { return };
         if abandoned.load(Ordering::Relaxed) {
             return;
         }
-        let result =
-            catch_unwind(AssertUnwindSafe(|| execute(&storage, op).map_err(|error| disk_error(&error))));
+        let result = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Metadata(assembly) => Ok(DiskOutput::Metadata(assembly.read())),
+            Task::OnFiles(storage, op) => execute(&storage, op).map_err(|error| disk_error(&error)),
+        }));
         if answer.send((id, result)).is_err() {
             return;
         }
@@ -170,6 +184,7 @@ fn execute(storage: &Storage, op: DiskOp) -> io::Result<DiskOutput> {
             DiskOutput::Done
         }
         DiskOp::Hash(op) => DiskOutput::Hash(hash(storage, op)?),
+        DiskOp::Metadata(assembly) => DiskOutput::Metadata(assembly.read()),
         DiskOp::Read { spans } => {
             let mut buf = vec![0; total(&spans)];
             storage.read(&spans, &mut buf)?;

@@ -8,11 +8,13 @@ use crate::http::{Author, Client, Fetch, MAX_BODY};
 use crate::net::{Net, resolve_error};
 use crate::pool::Pool;
 use crate::scatter::Landing;
+use bytes::Bytes;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
+use fast_peer_core::lsd::Group;
 use fast_peer_core::machine::Timestamp;
-use fast_peer_core::session::{Action, Event, NetError, NewTorrent, Notice, Session};
+use fast_peer_core::session::{Action, Event, NetError, NewContent, NewTorrent, Notice, Session};
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -37,6 +39,8 @@ pub(super) struct Hub<N: Net, D: Disk> {
     /// Whether the session has datagrams.
     pub(super) want_send: Cell<bool>,
     pub(super) datagrams: Wakeup,
+    /// Whether there is something for multicast groups.
+    pub(super) calls: Wakeup,
     /// When the user stopped the session.
     pub(super) told_to_stop: Cell<Option<Instant>>,
     pub(super) stopped: Cell<bool>,
@@ -50,6 +54,8 @@ pub(super) struct State<D> {
     /// Torrents that were told to leave, as long as the session has work for their files.
     pub(super) leaving: Vec<TorrentId>,
     pub(super) listeners: Vec<mpsc::UnboundedSender<Notice>>,
+    /// What is to be sent to multicast groups, once some were joined.
+    pub(super) calls: Option<VecDeque<(Group, Bytes)>>,
 }
 
 /// Inputs to the session at one moment. After each the actions that it led to are carried out, before the next.
@@ -71,6 +77,7 @@ impl<N: Net, D: Disk> Hub<N, D> {
                 conns: BTreeMap::new(),
                 leaving: vec![],
                 listeners: vec![],
+                calls: None,
             }),
             landing: RefCell::new(Landing::new(Pool::new(POOL_KEEP))),
             tasks: RefCell::new(Some(JoinSet::new())),
@@ -78,6 +85,7 @@ impl<N: Net, D: Disk> Hub<N, D> {
             timer: Wakeup::default(),
             want_send: Cell::new(false),
             datagrams: Wakeup::default(),
+            calls: Wakeup::default(),
             told_to_stop: Cell::new(None),
             stopped: Cell::new(false),
             end: Wakeup::default(),
@@ -190,6 +198,11 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
         id
     }
 
+    pub(super) fn set_content(&mut self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
+        self.state.disk.add_torrent(torrent, storage);
+        self.input(|session, now| session.set_content(now, torrent, content));
+    }
+
     pub(super) fn event(&mut self, event: Event) {
         trace!("{} < {event}", self.now);
         self.input(|session, now| session.handle_event(now, event));
@@ -229,6 +242,12 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
             }
             Action::Disk { job, torrent, op } => self.state.disk.submit(job, torrent, op),
             Action::Http { job, url } => self.hub.spawn(fetch(Rc::clone(self.hub), job, url)),
+            Action::Multicast { group, data } => {
+                if let Some(calls) = self.state.calls.as_mut().filter(|calls| calls.len() < MAX_CALLS) {
+                    calls.push_back((group, data));
+                    self.hub.calls.wake();
+                }
+            }
             Action::Notice(notice) => {
                 if notice == Notice::Stopped {
                     self.hub.stopped.set(true);
@@ -267,6 +286,9 @@ async fn resolve<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, host: String) 
     };
     hub.event(Event::Resolved { job, result });
 }
+
+/// What waits for multicast groups. The session calls rarely.
+const MAX_CALLS: usize = 64;
 
 /// Unused block buffers that are kept: 8 MiB, as much as a download at full speed has under way.
 const POOL_KEEP: usize = 512;

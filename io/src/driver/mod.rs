@@ -4,6 +4,7 @@
 //! job is a task of its own on one thread; whichever has an input for the session gives it in one turn, which ends
 //! before anything waits.
 
+mod calls;
 mod conn;
 mod datagrams;
 mod hub;
@@ -17,9 +18,12 @@ pub use crate::scatter::Counters;
 use crate::disk::{Disk, StorageSpec};
 use crate::http;
 use crate::net::Net;
+use calls::Calls;
 use datagrams::Datagrams;
-use fast_peer_core::id::TorrentId;
-use fast_peer_core::session::{Event, NewTorrent, Notice, STOP_LIMIT, Session};
+use fast_peer_core::dht::Task;
+use fast_peer_core::id::{LookupId, TorrentId};
+use fast_peer_core::lsd::Group;
+use fast_peer_core::session::{Event, NewContent, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
 use listen::Sockets;
 use std::fmt;
@@ -83,6 +87,24 @@ impl<N: Net, D: Disk> Driver<N, D> {
         Ok(port)
     }
 
+    /// Joins the groups where local peers call each other (BEP 14), on every interface; before this, the session's calls
+    /// are lost. The error is that of the last group, if none could be joined.
+    pub async fn join_local(&self) -> io::Result<()> {
+        let (mut joined, mut result) = (vec![], Ok(()));
+        for group in Group::ALL {
+            match self.hub.net.join(group.addr()).await {
+                Ok(sockets) => joined.extend(sockets.into_iter().map(|socket| (group, socket))),
+                Err(error) => result = Err(error),
+            }
+        }
+        if joined.is_empty() {
+            return result;
+        }
+        let mut calls = Calls::new(Rc::clone(&self.hub), joined);
+        self.hub.spawn(poll_fn(move |cx| calls.poll(cx)));
+        Ok(())
+    }
+
     /// Runs until the session has stopped.
     pub async fn run(self) -> Ended {
         self.hub.spawn(deadlines(Rc::clone(&self.hub)));
@@ -110,6 +132,22 @@ impl<N: Net, D: Disk> Handle<N, D> {
     /// Adds a torrent whose files lie where `storage` says.
     pub fn add_torrent(&self, torrent: NewTorrent, storage: StorageSpec) -> TorrentId {
         self.hub.turn(|turn| turn.add_torrent(torrent, storage))
+    }
+
+    /// Adds a torrent of which only the hash is known. When peers have told what it holds there is a
+    /// [`Notice::Metadata`], to be answered by [`set_content`](Self::set_content).
+    pub fn add_link(&self, torrent: NewTorrent) -> TorrentId {
+        self.hub.turn(|turn| turn.input(|session, now| session.add_torrent(now, torrent)))
+    }
+
+    /// Says what is wanted of a torrent of which only the hash was known, and where its files lie.
+    pub fn set_content(&self, torrent: TorrentId, content: NewContent, storage: StorageSpec) {
+        self.hub.turn(|turn| turn.set_content(torrent, content, storage));
+    }
+
+    /// Looks for something in the DHT. What is found comes as [`Notice::Lookup`]. Nothing without a DHT.
+    pub fn start_lookup(&self, task: Task) -> Option<LookupId> {
+        self.hub.turn(|turn| turn.input(|session, now| session.start_lookup(now, task)))
     }
 
     /// Tells the session of something that the user did.

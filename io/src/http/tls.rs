@@ -91,6 +91,10 @@ mod tests {
             Real.udp(local).await
         }
 
+        async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
+            Real.join(group).await
+        }
+
         async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
             Ok(vec![Ipv4Addr::LOCALHOST.into()])
         }

@@ -91,6 +91,10 @@ impl Net for Fake {
         Err(ErrorKind::Unsupported.into())
     }
 
+    async fn join(&self, _: SocketAddr) -> io::Result<Vec<Never>> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         self.names.get(host).cloned().ok_or_else(|| ErrorKind::NotFound.into())
     }

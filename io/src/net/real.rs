@@ -3,12 +3,14 @@
 use super::{Listener, Net, RecvMeta, Stream, Udp};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tracing::debug;
 
 /// The network of this host.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,9 +35,21 @@ impl Net for Real {
     }
 
     async fn udp(&self, local: SocketAddr) -> io::Result<RealUdp> {
-        let socket = UdpSocket::from_std(bound(local, Type::DGRAM, Protocol::UDP)?.into())?;
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        Ok(RealUdp { socket, state, meta: Vec::new() })
+        RealUdp::new(bound(local, Type::DGRAM, Protocol::UDP)?)
+    }
+
+    async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
+        let (mut sockets, mut last) = (vec![], io::Error::from(io::ErrorKind::AddrNotAvailable));
+        for (index, addr) in interfaces(group.is_ipv6())? {
+            match joined(group, index, addr).and_then(RealUdp::new) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => {
+                    debug!("not in group {group} on the interface of {addr}: {error}");
+                    last = error;
+                }
+            }
+        }
+        if sockets.is_empty() { Err(last) } else { Ok(sockets) }
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
@@ -51,6 +65,14 @@ pub struct RealUdp {
     socket: UdpSocket,
     state: UdpSocketState,
     meta: Vec<quinn_udp::RecvMeta>,
+}
+
+impl RealUdp {
+    fn new(socket: Socket) -> io::Result<Self> {
+        let socket = UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        Ok(Self { socket, state, meta: Vec::new() })
+    }
 }
 
 impl Stream for TcpStream {
@@ -146,6 +168,46 @@ fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
         socket.set_reuse_address(true)?;
     }
     socket.bind(&local.into())?;
+    Ok(socket)
+}
+
+/// An address of each interface that leads to others, by the number of the interface. Link-local addresses don't count:
+/// nobody could be dialled at one that a call comes from, since it does not say by which interface.
+fn interfaces(is_ipv6: bool) -> io::Result<BTreeMap<u32, IpAddr>> {
+    let found = if_addrs::get_if_addrs()?.into_iter();
+    let usable = found
+        .filter(|found| !found.is_loopback() && !found.is_link_local() && found.ip().is_ipv6() == is_ipv6);
+    Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
+}
+
+/// A socket in a group, on one interface.
+fn joined(group: SocketAddr, index: u32, addr: IpAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    // There it takes this for two programs to hear the same group.
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+    socket.set_reuse_port(true)?;
+    let any = match (group.ip(), addr) {
+        (IpAddr::V4(group), IpAddr::V4(addr)) => {
+            // Else it would also hear what the sockets on other interfaces joined for.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            socket.set_multicast_all_v4(false)?;
+            socket.join_multicast_v4(&group, &addr)?;
+            socket.set_multicast_if_v4(&addr)?;
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        }
+        (IpAddr::V6(group), _) => {
+            socket.set_only_v6(true)?;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            socket.set_multicast_all_v6(false)?;
+            socket.join_multicast_v6(&group, index)?;
+            socket.set_multicast_if_v6(index)?;
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    socket.bind(&SocketAddr::new(any, group.port()).into())?;
     Ok(socket)
 }
 

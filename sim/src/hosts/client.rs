@@ -27,13 +27,15 @@ pub struct Setup {
     pub peers: Vec<SocketAddr>,
     /// Its settings.
     pub config: Config,
+    /// Whether it joins the groups where local peers call each other.
+    pub local: bool,
 }
 
 impl Setup {
-    /// Has nothing, knows nobody, and may do all.
+    /// Has nothing, knows nobody, and may do all but call into the local network.
     pub fn new(content: &Rc<Content>) -> Self {
         let (disk, config) = (Storage::default(), Config::default());
-        Self { content: Rc::clone(content), disk, peers: vec![], config }
+        Self { content: Rc::clone(content), disk, peers: vec![], config, local: false }
     }
 }
 
@@ -154,6 +156,9 @@ impl Client {
         let incoming = handle.notices();
         let (events, mut waiting) = mpsc::unbounded_channel();
         driver.listen(&[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()], PORT..=PORT).await?;
+        if setup.local {
+            driver.join_local().await?;
+        }
         let metainfo = setup.content.metainfo().clone();
         let new = NewTorrent { peers: setup.peers.clone(), ..NewTorrent::new(metainfo) };
         let torrent = handle.add_torrent(new, setup.content.storage_spec());

@@ -122,10 +122,16 @@ impl SimDisk {
     }
 
     fn execute(&self, torrent: TorrentId, op: DiskOp) -> Result<DiskOutput, DiskError> {
-        let places = self.torrents.get(&torrent).ok_or(DiskError::Missing)?;
+        let places = match self.torrents.get(&torrent) {
+            Some(places) => &places[..],
+            // This comes before anybody knows where the torrent's files are.
+            None if matches!(op, DiskOp::Metadata(_)) => &[],
+            None => return Err(DiskError::Missing),
+        };
         match op {
             DiskOp::Finish { file } => self.finish(&places[file.as_usize()]),
             DiskOp::Hash(op) => self.hash(places, op),
+            DiskOp::Metadata(assembly) => Ok(DiskOutput::Metadata(assembly.read())),
             DiskOp::Read { spans } => {
                 Ok(DiskOutput::Read(Payload::Content(self.read(places, &spans)?.into())))
             }

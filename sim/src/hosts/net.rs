@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -79,6 +79,25 @@ impl Net for SimNet {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
         Ok(SimUdp { socket: Rc::new(UdpSocket::bind(local).await?), readable: None })
+    }
+
+    async fn join(&self, group: SocketAddr) -> io::Result<Vec<SimUdp>> {
+        if !self.has_family_of(group) {
+            return Err(ErrorKind::AddrNotAvailable.into());
+        }
+        let socket = match group.ip() {
+            IpAddr::V4(ip) => {
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, group.port())).await?;
+                socket.join_multicast_v4(ip, Ipv4Addr::UNSPECIFIED)?;
+                socket
+            }
+            IpAddr::V6(ip) => {
+                let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, group.port())).await?;
+                socket.join_multicast_v6(&ip, 0)?;
+                socket
+            }
+        };
+        Ok(vec![SimUdp { socket: Rc::new(socket), readable: None }])
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {

@@ -11,8 +11,9 @@ use core::net::SocketAddr;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::lengths::{FileIndex, FileSpan, PieceIndex};
+use fast_peer_core::magnet::Magnet;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{Config, Event, NewTorrent, STOP_LIMIT, Session};
+use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, STOP_LIMIT, Session};
 use std::sync::Arc;
 
 /// A client to be.
@@ -63,6 +64,15 @@ impl World {
         self.share_as(host, content, has, new)
     }
 
+    /// Lets a client have a torrent of which it has no more than a magnet link to these peers.
+    pub fn share_magnet(&mut self, host: HostId, content: ContentId, peers: &[HostId]) -> TorrentId {
+        let mut magnet = Magnet::from(&**self.content(content).metainfo());
+        magnet.peers =
+            peers.iter().map(|peer| (self.addr(*peer).ip().to_string(), self.addr(*peer).port())).collect();
+        let new = NewTorrent::try_from(&magnet).expect("a torrent has a hash");
+        self.share_as(host, content, Has::Nothing, new)
+    }
+
     /// Lets a client share a torrent the way that `new` says.
     pub fn share_as(&mut self, host: HostId, content: ContentId, has: Has, new: NewTorrent) -> TorrentId {
         let content = self.content(content).clone();
@@ -79,6 +89,13 @@ impl World {
         self.line(host, Way::In, Topic::Command, format_args!("{expected} add"));
         self.settle(host);
         expected
+    }
+
+    /// Puts hosts into one local network: what one of them calls there, all of them hear, itself included.
+    pub fn connect_locally(&mut self, hosts: &[HostId]) {
+        self.lans += 1;
+        let lan = self.lans;
+        hosts.iter().for_each(|host| self.host_mut(*host).lan = Some(lan));
     }
 
     /// Lets the user of a client do something.
@@ -164,11 +181,25 @@ impl World {
 
     fn add_torrent(&mut self, host: HostId, content: &Arc<Content>, new: NewTorrent, expected: TorrentId) {
         let now = self.now;
-        let priorities = new.content.as_ref().map_or(&[][..], |content| &content.priorities);
-        let wanted = wanted(content, priorities);
-        let facts = Facts { info_hash: content.metainfo().swarm_hash(), lengths: content.lengths().clone() };
+        let wanted = match &new.content {
+            Some(chosen) => wanted(content, &chosen.priorities),
+            None => {
+                let mut chosen = NewContent::new(content.metainfo().clone());
+                if !new.select_only.is_empty() {
+                    chosen.select(&new.select_only);
+                }
+                wanted(content, &chosen.priorities)
+            }
+        };
+        let facts = Facts {
+            info_hash: content.metainfo().swarm_hash(),
+            lengths: content.lengths().clone(),
+            info: content.metainfo().info().clone(),
+            private: content.metainfo().is_private(),
+        };
+        let knows = new.content.is_some();
         let client = self.client_mut(host);
-        client.checkers.add_torrent(&Arc::new(facts), expected, wanted.clone());
+        client.checkers.add_torrent(&Arc::new(facts), expected, wanted.clone(), knows);
         client.torrents.insert(expected, Shared::new(content.clone(), wanted));
         let id = client.session.add_torrent(now, new);
         assert_eq!(id, expected, "torrents are numbered as they come");

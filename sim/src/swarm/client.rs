@@ -4,7 +4,7 @@ use super::checkers::{Account, BookEntry, Checkers, Observation};
 use super::content::Content;
 use super::disk::Disk;
 use super::links::{Gather, Phase, Socket};
-use super::observe::Spoken;
+use super::observe::{Shown, Spoken};
 use super::streams::LOW_WATER;
 use super::trace::{Topic, Way};
 use super::world::{HostId, Role, What, World};
@@ -16,7 +16,7 @@ use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
 use fast_peer_core::pieces::Picker;
-use fast_peer_core::session::{Action, Event, Intake, Notice, Segment, Session};
+use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
@@ -66,6 +66,12 @@ pub(super) struct Shared {
 /// What a client did.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
+    /// Messages about other peers that it sent.
+    pub exchanges: u32,
+    /// Calls into the local network.
+    pub calls: u32,
+    /// When it learned what the torrents are of which it had the hash alone.
+    pub metadata: BTreeMap<TorrentId, Timestamp>,
     /// When it completed each torrent.
     pub completed: BTreeMap<TorrentId, Timestamp>,
     /// Bytes of blocks that it was handed.
@@ -82,6 +88,8 @@ pub struct Stats {
     pub stopped: Option<Timestamp>,
     /// Announces that were answered, and that failed.
     pub announces: (u32, u32),
+    /// Lookups of its torrents in the DHT that are over.
+    pub lookups: u32,
 }
 
 impl Client {
@@ -389,11 +397,18 @@ impl World {
                 }
             }
             Action::Disk { job, torrent, op } => {
+                let on_files = !matches!(op, DiskOp::Metadata(_));
+                self.observe(host, &Observation::DiskOp { torrent, on_files });
                 let (now, life) = (self.now, self.host(host).life);
                 let at = self.client_mut(host).disk.start(now, &op);
                 self.queue.push(at, What::Disk { host, life, job, torrent, op: Box::new(op) });
             }
             Action::Http { job, url } => self.ask_web(host, job, url),
+            Action::Multicast { group, data } => {
+                self.client_mut(host).stats.calls += 1;
+                self.observe(host, &Observation::Datagram { data: &data });
+                self.multicast(host, group, &data);
+            }
             Action::Notice(notice) => self.on_notice(host, &notice),
             Action::ReadCredit { conn, bytes } => {
                 if let Some(&Conn { socket, .. }) = self.client(host).conns.get(&conn) {
@@ -430,6 +445,12 @@ impl World {
             }
             Notice::DiskTrouble { .. } => stats.disk_troubles += 1,
             Notice::HashFailed { .. } => stats.failed += 1,
+            Notice::Metadata { torrent, content } => {
+                stats.metadata.insert(*torrent, now);
+                // The user takes what the link selects, without a thought.
+                let (life, torrent, content) = (self.host(host).life, *torrent, content.clone());
+                self.queue.push(now, What::Choose { host, life, torrent, content });
+            }
             Notice::Stopped => stats.stopped = Some(now),
             Notice::TrackerAnswered { .. } => stats.announces.0 += 1,
             Notice::TrackerFailed { .. } => stats.announces.1 += 1,
@@ -440,9 +461,21 @@ impl World {
                     shared.found = Some(content.picker().have().clone());
                 }
             }
-            Notice::Seeding { .. } => {}
+            Notice::DhtAsked { .. } => stats.lookups += 1,
+            Notice::Lookup { .. }
+            | Notice::MetadataUseless { .. }
+            | Notice::Peers { .. }
+            | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
+    }
+
+    /// The user of a client says what is wanted of a torrent that turned up.
+    pub(super) fn choose(&mut self, host: HostId, torrent: TorrentId, content: NewContent) {
+        let now = self.now;
+        self.input(host, Topic::Command, &format_args!("{torrent} content"));
+        self.client_mut(host).session.set_content(now, torrent, content);
+        self.settle(host);
     }
 
     /// A client says that it has all it wants: looks whether it does.
@@ -512,7 +545,13 @@ impl World {
         client.want_send = to.is_some();
         if let Some(to) = to {
             self.line(host, Way::Out, Topic::Lookup, format_args!("datagram to={to} len={}", buffer.len()));
-            self.send_datagram(host, to, buffer.split().freeze());
+            let data = buffer.split().freeze();
+            let to_tracker =
+                self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
+            if !to_tracker {
+                self.observe(host, &Observation::Datagram { data: &data });
+            }
+            self.send_datagram(host, to, data);
         }
         self.datagram = buffer;
         to.is_some()
@@ -566,7 +605,9 @@ impl World {
             behind -= u32::from(is_request(&&spoken));
             match spoken {
                 Spoken::Frame { frame, end } => {
-                    self.line(host, Way::Out, Topic::Message, format_args!("{conn} {frame}"));
+                    self.line(host, Way::Out, Topic::Message, format_args!("{conn} {}", Shown(&frame)));
+                    let exchange = Shown(&frame).is_exchange();
+                    self.client_mut(host).stats.exchanges += u32::from(exchange);
                     let false_claim = self.false_claim(host, conn, &frame);
                     let unsent = behind + self.unsent(host, conn, &frame);
                     self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
@@ -656,12 +697,18 @@ fn raw(block: Block) -> RawBlock {
 fn topic_of(event: &Event) -> Topic {
     match event {
         Event::AddPeers { .. }
+        | Event::CancelLookup { .. }
+        | Event::LearnNodes { .. }
         | Event::Listening { .. }
         | Event::RemoveTorrent { .. }
+        | Event::RestoreNodes { .. }
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,
-        Event::Datagram { .. } | Event::HttpDone { .. } | Event::Resolved { .. } => Topic::Lookup,
+        Event::Datagram { .. }
+        | Event::HttpDone { .. }
+        | Event::Multicast { .. }
+        | Event::Resolved { .. } => Topic::Lookup,
         Event::DiskDone { .. } => Topic::Disk,
     }
 }
@@ -670,7 +717,7 @@ fn topic_of_action(action: &Action) -> Topic {
     match action {
         Action::Connect { .. } | Action::Disconnect { .. } => Topic::Stream,
         Action::Disk { .. } => Topic::Disk,
-        Action::Http { .. } | Action::Resolve { .. } => Topic::Lookup,
+        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } => Topic::Lookup,
         Action::Notice(_) => Topic::Notice,
         Action::ReadCredit { .. } | Action::WantSend | Action::WantWrite { .. } => Topic::Bytes,
     }

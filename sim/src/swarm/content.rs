@@ -40,6 +40,10 @@ pub struct Plan {
     pub real: bool,
     /// Its trackers, in tiers.
     pub trackers: Vec<Vec<String>>,
+    /// Whether its peers may only come from the trackers (BEP 27).
+    pub private: bool,
+    /// Bytes of its metadata that say nothing.
+    pub ballast: usize,
 }
 
 impl Plan {
@@ -52,6 +56,8 @@ impl Plan {
             files: vec![(Some("file"), len)],
             real: true,
             trackers: vec![],
+            private: false,
+            ballast: 0,
         }
     }
 
@@ -287,6 +293,12 @@ fn write_info(
 ) -> Result<(), Error> {
     info.emit_pair(b"name", plan.name)?;
     info.emit_pair(b"piece length", plan.piece_len)?;
+    if plan.private {
+        info.emit_pair(b"private", 1)?;
+    }
+    if plan.ballast > 0 {
+        info.emit_pair_with(b"x", |to| to.emit_bytes(&vec![b'x'; plan.ballast]))?;
+    }
     if let Some(pieces) = v1 {
         info.emit_pair_with(b"pieces", |to| to.emit_bytes(pieces))?;
         info.emit_pair_with(b"files", |to| write_files(plan, lens, to))?;

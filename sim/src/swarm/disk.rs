@@ -196,6 +196,7 @@ impl Disk {
                 let output = if finish { HashOutput::Sha1(state.finish()) } else { HashOutput::State(state) };
                 Ok(DiskOutput::Hash(output))
             }
+            DiskOp::Metadata(assembly) => Ok(DiskOutput::Metadata(assembly.read())),
             DiskOp::Read { spans } => self.read(torrent, &spans).map(DiskOutput::Read),
             DiskOp::Stat { file } => {
                 let file = self.file_mut(torrent, file);
@@ -304,10 +305,15 @@ fn write_run(runs: &mut Runs, at: u64, run: &Run) {
     }
 }
 
-/// All but the hashing of what is in memory.
+/// All but what is done with bytes in memory.
 fn touches_storage(op: &DiskOp) -> bool {
-    !matches!(op, DiskOp::Hash(HashOp::Leaves { input } | HashOp::Sha1 { input, .. })
-        if matches!(input, HashInput::Memory(_)))
+    match op {
+        DiskOp::Hash(HashOp::Leaves { input } | HashOp::Sha1 { input, .. }) => {
+            !matches!(input, HashInput::Memory(_))
+        }
+        DiskOp::Metadata(_) => false,
+        _ => true,
+    }
 }
 
 fn bytes_of(op: &DiskOp) -> u64 {
@@ -318,6 +324,7 @@ fn bytes_of(op: &DiskOp) -> u64 {
             HashInput::Stored(spans) => of_spans(spans),
         },
         DiskOp::Read { spans } | DiskOp::Write { spans, .. } => of_spans(spans),
+        DiskOp::Metadata(assembly) => assembly.len() as u64,
         DiskOp::Finish { .. } | DiskOp::Stat { .. } | DiskOp::Sync { .. } => 0,
     }
 }

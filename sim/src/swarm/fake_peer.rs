@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::links::{Access, Socket};
-use super::observe::Spoken;
+use super::observe::{Shown, Spoken};
 use super::trace::{Topic, Way};
 use super::world::{ContentId, HostId, Role, What, World};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -11,9 +11,10 @@ use fast_peer_core::id::{ConnId, PeerId};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::session::Segment;
 use fast_peer_core::wire::{
-    Decoder, Frame, Handshake, Message, RawBlock, Reserved, encode, encode_handshake, encode_piece_head,
+    Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, MAX_METADATA_LEN, Message,
+    MetadataMessage, RawBlock, Reserved, encode, encode_handshake, encode_piece_head, metadata_piece_len,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a fake peer does. All of them say that they have everything.
@@ -36,10 +37,30 @@ pub enum Behaviour {
         /// 1 for always.
         one_in: u64,
     },
+    /// It gives out metadata that is not the torrent's.
+    Metadata(MetadataLie),
     /// It says nothing at all.
     Mute,
     /// It takes requests and never answers.
     Staller,
+}
+
+/// What is wrong with the metadata of a fake peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataLie {
+    /// It says that there are 16 MiB, and sends pieces of that, each so long after it was asked for.
+    Bomb {
+        /// The time before each answer.
+        every: Duration,
+    },
+    /// The length is right and the bytes are not.
+    Junk,
+    /// It has the right length and never answers.
+    Mute,
+    /// It says another length than the right one.
+    OtherLen,
+    /// It refuses every piece.
+    Reject,
 }
 
 /// A fake peer: its connections, and what it does on them.
@@ -61,6 +82,10 @@ struct Talk {
     /// The rest of a block that comes in.
     skip: usize,
     interested: bool,
+    /// Under which id the client takes metadata.
+    metadata_id: Option<u8>,
+    /// Pieces of metadata that it was asked for.
+    asked: VecDeque<u32>,
 }
 
 impl World {
@@ -111,13 +136,18 @@ impl World {
             return;
         }
         let mut bytes = BytesMut::new();
+        let offer = fake.metadata_offer();
+        let reserved = Reserved::NONE.with_fast();
         let handshake = Handshake {
-            reserved: Reserved::NONE.with_fast(),
+            reserved: if offer.is_some() { reserved.with_extended() } else { reserved },
             info_hash: fake.content.metainfo().swarm_hash(),
             peer_id: fake.peer_id,
         };
         encode_handshake(&handshake, &mut bytes);
         encode(&Message::HaveAll, &mut bytes);
+        if let Some(offer) = offer {
+            encode(&Message::Extended { id: 0, payload: offer.encode().into() }, &mut bytes);
+        }
         self.fake_says(host, socket, bytes.freeze());
     }
 
@@ -153,7 +183,7 @@ impl World {
         let mut watch = core::mem::take(&mut self.stream(socket.stream).direction_mut(socket.side).watch);
         watch.feed(&segment, |spoken| {
             if let Spoken::Frame { frame, end } = spoken {
-                self.line(host, Way::Out, Topic::Message, &frame);
+                self.line(host, Way::Out, Topic::Message, Shown(&frame));
                 self.stream(socket.stream).direction_mut(socket.side).frames.push_back((end, frame));
             }
         });
@@ -206,12 +236,36 @@ impl FakePeer {
                 Some(Frame::Message(Message::Request(block))) => {
                     behaviour.answer(content, rng, block, answer);
                 }
+                Some(Frame::Message(Message::Extended { id, payload })) => {
+                    if let Behaviour::Metadata(lie) = behaviour {
+                        lie.hear(talk, content, id, &payload, answer);
+                    }
+                }
                 Some(Frame::Message(_)) => {}
             }
         }
     }
 
+    /// What it says of the metadata, if anything.
+    fn metadata_offer(&self) -> Option<ExtendedHandshake> {
+        let Behaviour::Metadata(lie) = self.behaviour else { return None };
+        let mut ids = ExtensionIds::NONE;
+        ids.set(Extension::UtMetadata, METADATA_ID);
+        let len = lie.len(&self.content);
+        Some(ExtendedHandshake { ids, metadata_size: Some(len), ..ExtendedHandshake::default() })
+    }
+
     fn on_tick(&mut self) -> Vec<(Socket, Bytes)> {
+        if let Behaviour::Metadata(lie) = self.behaviour {
+            let Self { talks, content, .. } = self;
+            let answers = talks.iter_mut().filter_map(|(socket, talk)| {
+                let (id, piece) = (talk.metadata_id?, talk.asked.pop_front()?);
+                let mut bytes = BytesMut::new();
+                lie.say(content, id, piece, &mut bytes);
+                Some((*socket, bytes.freeze()))
+            });
+            return answers.collect();
+        }
         self.chokes = !self.chokes;
         let message = match self.behaviour {
             Behaviour::Choker { .. } if self.chokes => Message::Choke,
@@ -238,7 +292,7 @@ impl Behaviour {
     fn wakes(self) -> Option<Duration> {
         match self {
             Self::Choker { flip } => flip,
-            Self::Flooder { every } => Some(every),
+            Self::Flooder { every } | Self::Metadata(MetadataLie::Bomb { every }) => Some(every),
             _ => None,
         }
     }
@@ -248,7 +302,7 @@ impl Behaviour {
         match self {
             Self::Choker { flip } => flip.is_some() && !chokes,
             Self::FalseHaver | Self::Liar { .. } | Self::Staller => true,
-            Self::Flooder { .. } | Self::Mute => false,
+            Self::Flooder { .. } | Self::Metadata(_) | Self::Mute => false,
         }
     }
 
@@ -266,7 +320,51 @@ impl Behaviour {
                     out[wrong] ^= 1;
                 }
             }
-            Self::Choker { .. } | Self::Flooder { .. } | Self::Mute | Self::Staller => {}
+            Self::Choker { .. } | Self::Flooder { .. } | Self::Metadata(_) | Self::Mute | Self::Staller => {}
         }
     }
 }
+
+impl MetadataLie {
+    fn len(self, content: &Content) -> u32 {
+        let len = content.metainfo().info().len() as u32;
+        match self {
+            Self::Bomb { .. } => MAX_METADATA_LEN,
+            Self::Junk | Self::Mute | Self::Reject => len,
+            Self::OtherLen => len / 2 + 1,
+        }
+    }
+
+    /// Takes in an extended message of a client.
+    fn hear(self, talk: &mut Talk, content: &Content, id: u8, payload: &Bytes, answer: &mut BytesMut) {
+        if id == 0 {
+            let ids = ExtendedHandshake::parse(payload).map(|theirs| theirs.ids).unwrap_or_default();
+            talk.metadata_id = ids.id(Extension::UtMetadata);
+            return;
+        }
+        let (METADATA_ID, Some(to)) = (id, talk.metadata_id) else { return };
+        if let Ok(Some(MetadataMessage::Request { piece })) = MetadataMessage::parse(payload) {
+            match self {
+                Self::Bomb { .. } => talk.asked.push_back(piece),
+                Self::Junk | Self::OtherLen | Self::Reject => self.say(content, to, piece, answer),
+                Self::Mute => {}
+            }
+        }
+    }
+
+    fn say(self, content: &Content, id: u8, piece: u32, out: &mut BytesMut) {
+        let total_len = self.len(content);
+        let message = match (self, metadata_piece_len(total_len, piece)) {
+            (Self::Bomb { .. } | Self::Junk | Self::OtherLen, Some(len)) => MetadataMessage::Data {
+                piece,
+                total_len: Some(total_len),
+                data: vec![b'?'; len as usize].into(),
+            },
+            _ => MetadataMessage::Reject { piece },
+        };
+        encode(&Message::Extended { id, payload: message.encode().into() }, out);
+    }
+}
+
+/// Under which id fake peers take metadata messages.
+const METADATA_ID: u8 = 3;

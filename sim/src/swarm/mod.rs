@@ -28,7 +28,7 @@ pub use checkers::Violation;
 pub use client::Stats;
 pub use content::{Content, Plan, Version};
 pub use disk::DiskModel;
-pub use fake_peer::Behaviour;
+pub use fake_peer::{Behaviour, MetadataLie};
 pub use links::{Access, Sockets};
 pub use pair::Pair;
 pub use scenario::{Failure, Outcome, Scenario, fluid_limit};

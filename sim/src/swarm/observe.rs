@@ -1,9 +1,10 @@
 //! What a bystander reads off a stream: the frames as they are sent, and when the other side has used them up.
 
 use bytes::{BufMut as _, BytesMut};
+use core::fmt;
 use fast_peer_core::session::Segment;
 use fast_peer_core::store::payload::Payload;
-use fast_peer_core::wire::{Decoder, Frame};
+use fast_peer_core::wire::{Decoder, Frame, Message, MetadataMessage, PexMessage};
 
 /// Something that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,32 @@ pub(crate) enum Spoken {
     Block { piece: u32, begin: u32, part: Payload },
     /// A frame, and the offset in the stream at which it ends, a block counted.
     Frame { frame: Frame, end: u64 },
+}
+
+/// A frame as a line of a trace shows it: what an extended message says, and not only how long it is.
+pub(crate) struct Shown<'a>(pub(crate) &'a Frame);
+
+impl Shown<'_> {
+    /// What it says about other peers, if it does. No other extended message has these keys.
+    fn exchange(&self) -> Option<PexMessage> {
+        let Frame::Message(Message::Extended { id: 1.., payload }) = self.0 else { return None };
+        PexMessage::parse(payload).ok().filter(|_| payload.starts_with(b"d5:added"))
+    }
+
+    pub(crate) fn is_exchange(&self) -> bool {
+        self.exchange().is_some()
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Frame::Message(Message::Extended { id: 1.., payload }) = self.0 else { return self.0.fmt(f) };
+        match (MetadataMessage::parse(payload), self.exchange()) {
+            (Ok(Some(message)), _) => message.fmt(f),
+            (_, Some(message)) => message.fmt(f),
+            _ => self.0.fmt(f),
+        }
+    }
 }
 
 /// Reads one direction of a stream. Of what breaks the protocol it reads nothing more.

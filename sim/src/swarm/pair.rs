@@ -7,7 +7,7 @@ use super::trace::{Keep, Topic};
 use super::world::{ContentId, HostId, World};
 use core::time::Duration;
 use fast_peer_core::id::TorrentId;
-use fast_peer_core::session::Event;
+use fast_peer_core::session::{Config, Event};
 
 /// A seeder called `A` and a leecher called `B`, 20 ms apart.
 #[derive(Debug)]
@@ -34,6 +34,14 @@ impl Pair {
         pair
     }
 
+    /// `A` has the torrent, and `B` a magnet link to it and to `A`.
+    pub fn with_magnet(plan: &Plan, topics: &'static [Topic]) -> Self {
+        let (mut world, content, [a, b]) = Self::hosts(World::new(1, Keep::Topics(topics)), plan);
+        world.share(a, content, Has::All, &[]);
+        let torrent = world.share_magnet(b, content, &[a]);
+        Self { world, content, a, b, torrent }
+    }
+
     /// Both have added the torrent, which tells them of a tracker of this name.
     pub fn with_tracker(plan: &Plan, topics: &'static [Topic], name: &str) -> Self {
         let mut world = World::new(1, Keep::Topics(topics));
@@ -41,9 +49,17 @@ impl Pair {
         Self::in_world(world, plan)
     }
 
-    fn in_world(mut world: World, plan: &Plan) -> Self {
+    fn hosts(mut world: World, plan: &Plan) -> (World, ContentId, [HostId; 2]) {
         let content = world.add_content(plan);
-        let [a, b] = ["A", "B"].map(|name| world.add_client(name, &Setup::new(ACCESS)));
+        // Nobody is near, so calls into the local network would say nothing.
+        let config = Config { lsd: false, ..Config::default() };
+        let setup = Setup { config, ..Setup::new(ACCESS) };
+        let hosts = ["A", "B"].map(|name| world.add_client(name, &setup));
+        (world, content, hosts)
+    }
+
+    fn in_world(world: World, plan: &Plan) -> Self {
+        let (mut world, content, [a, b]) = Self::hosts(world, plan);
         world.share(a, content, Has::All, &[]);
         let torrent = world.share(b, content, Has::Nothing, &[]);
         Self { world, content, a, b, torrent }

@@ -55,6 +55,11 @@ impl World {
         host
     }
 
+    /// Lets a host be found under a name.
+    pub fn add_name(&mut self, name: &str, host: HostId) {
+        self.names.insert(name.to_owned(), host);
+    }
+
     /// Changes how a tracker behaves.
     pub fn set_mood(&mut self, host: HostId, mood: TrackerMood) {
         self.tracker_mut(host).mood = mood;

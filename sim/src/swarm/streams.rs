@@ -7,6 +7,7 @@ use bytes::Bytes;
 use core::net::SocketAddr;
 use core::time::Duration;
 use fast_peer_core::id::ConnId;
+use fast_peer_core::lsd::Group;
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::session::{Event, NetError, Segment};
 
@@ -115,6 +116,21 @@ impl World {
             let received = access.down_time(data.len() as u64);
             let at = self.now + sent + self.path_delay(host, target) + received;
             self.queue.push(at, What::Datagram(Box::new(Datagram { from, to, data: data.clone() })));
+        }
+    }
+
+    /// Sends a datagram to everybody in the local network of `host`.
+    pub(super) fn multicast(&mut self, host: HostId, group: Group, data: &Bytes) {
+        let from = SocketAddr::new(self.host(host).addr.ip(), group.addr().port());
+        let Some(lan) = self.host(host).lan.filter(|_| from.is_ipv4() == (group == Group::V4)) else {
+            return;
+        };
+        for there in (0..self.hosts.len() as u32).map(HostId) {
+            let life = self.host(there).life;
+            if self.host(there).lan == Some(lan) && !self.is_dark(host, there) {
+                let event = Box::new(Event::Multicast { from, data: data.clone() });
+                self.queue.push(self.now + LAN_TIME, What::Event { host: there, life, event });
+            }
         }
     }
 
@@ -388,6 +404,9 @@ impl World {
         ppm > 0 && self.chance.chance(ppm, 1_000_000)
     }
 }
+
+/// The way of a datagram in a local network.
+const LAN_TIME: Duration = Duration::from_millis(1);
 
 /// A socket is filled again when it has room for so many bytes.
 pub(super) const LOW_WATER: u64 = 16 * 1024;

@@ -17,7 +17,7 @@ use core::time::Duration;
 use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::rng::Rng;
-use fast_peer_core::session::{Event, NetError, WriteBatch};
+use fast_peer_core::session::{Event, NetError, NewContent, WriteBatch};
 use fast_peer_core::store::op::DiskOp;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -62,6 +62,7 @@ pub struct World {
     pub(super) datagram: BytesMut,
     pub(super) said: Vec<Spoken>,
     contents: Vec<Arc<Content>>,
+    pub(super) lans: u32,
     by_ip: BTreeMap<IpAddr, HostId>,
     violation: Option<Box<Violation>>,
     steps: u64,
@@ -74,6 +75,13 @@ pub(super) enum What {
     Arrive {
         from: Socket,
         len: u64,
+    },
+    /// The user of a client says what is wanted of a torrent that turned up.
+    Choose {
+        host: HostId,
+        life: u32,
+        torrent: TorrentId,
+        content: Box<NewContent>,
     },
     /// A connection does not come about.
     ConnectFailed {
@@ -137,6 +145,8 @@ pub(super) struct Host {
     pub(super) turns: VecDeque<Socket>,
     pub(super) uplink_busy: bool,
     pub(super) downlink_free_at: Timestamp,
+    /// The local network that it is in.
+    pub(super) lan: Option<u32>,
     /// The next port that it dials from.
     pub(super) next_port: u16,
     /// What is left of a client whose power was cut.
@@ -173,6 +183,7 @@ impl World {
             datagram: BytesMut::new(),
             said: Vec::new(),
             contents: Vec::new(),
+            lans: 0,
             by_ip: BTreeMap::new(),
             violation: None,
             steps: 0,
@@ -297,6 +308,9 @@ impl World {
         self.steps += 1;
         match what {
             What::Arrive { from, len } => self.on_arrive(from, len),
+            What::Choose { host, life, torrent, content } if self.lives(host, life) => {
+                self.choose(host, torrent, *content);
+            }
             What::ConnectFailed { socket, error } => self.on_connect_failed(socket, error),
             What::Datagram(datagram) => self.on_datagram(*datagram),
             What::Deliver { from, len } => self.on_deliver(from, len),
@@ -306,7 +320,7 @@ impl World {
             What::Event { host, life, event } if self.lives(host, life) => self.tell(host, *event),
             What::Freed { from, len } => self.on_freed(from, len),
             What::Http { host, life, job, url } if self.lives(host, life) => self.on_http(host, job, &url),
-            What::Disk { .. } | What::Event { .. } | What::Http { .. } => {}
+            What::Choose { .. } | What::Disk { .. } | What::Event { .. } | What::Http { .. } => {}
             What::Read(socket) => self.on_read(socket),
             What::Reset(socket) => self.on_reset(socket),
             What::Syn(stream) => self.on_syn(stream),
@@ -349,6 +363,7 @@ impl World {
             turns: VecDeque::new(),
             uplink_busy: false,
             downlink_free_at: Timestamp::ZERO,
+            lan: None,
             next_port: FIRST_PORT,
             asleep: None,
         });

@@ -1,15 +1,19 @@
 //! One transfer: a seeder, leechers, and the way that the bytes take.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::client::{Client, Job, Kind, Link, PORT, Role, Source};
+use crate::calls::Calls;
+use crate::client::{Client, Discovery, Job, Kind, Link, METADATA, PORT, Role, Source, Want};
 use crate::content::{Content, Payload, Torrent};
+use crate::dht::{Dht, Nodes};
 use crate::namespace::{Family, Host, Network, in_new_network};
 use crate::process::target_folder;
 use crate::tracker::{OpenTracker, PlainTracker, Tracker};
@@ -17,10 +21,17 @@ use crate::tracker::{OpenTracker, PlainTracker, Tracker};
 /// How leechers find the seeder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Route {
+    /// By the DHT, of which they know one node.
+    Dht(Nodes),
     /// They are handed its address.
     Direct,
     /// By a tracker over HTTP.
     HttpTracker,
+    /// By calls into the local network.
+    Lsd,
+    /// They are handed the address of another leecher, which has been handed the seeder's. Its link is so thin that the
+    /// payload can't come through it.
+    Pex(Kind),
     /// By a tracker over UDP.
     UdpTracker,
 }
@@ -42,6 +53,8 @@ pub struct Case {
     pub content: Content,
     /// Whether the leechers know no more than a magnet link.
     pub magnet: bool,
+    /// What the leechers are after.
+    pub want: Want,
 }
 
 impl Case {
@@ -55,6 +68,7 @@ impl Case {
             link: Link::Tcp,
             content: Content::Single,
             magnet: false,
+            want: Want::Payload,
         }
     }
 
@@ -81,9 +95,12 @@ impl Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leechers: Vec<_> = self.leechers.iter().map(ToString::to_string).collect();
         let route = match self.route {
-            Route::Direct => "direct",
-            Route::HttpTracker => "http",
-            Route::UdpTracker => "udp",
+            Route::Dht(nodes) => format!("dht-{nodes}"),
+            Route::Direct => "direct".to_owned(),
+            Route::HttpTracker => "http".to_owned(),
+            Route::Lsd => "lsd".to_owned(),
+            Route::Pex(between) => format!("pex-{between}"),
+            Route::UdpTracker => "udp".to_owned(),
         };
         let family = match self.family {
             Family::V4 => "ipv4",
@@ -102,7 +119,13 @@ impl Display for Case {
             Content::Tiny => "tiny",
         };
         let source = if self.magnet { "magnet" } else { "file" };
-        write!(f, "{}-to-{}/{route}/{family}/{link}/{content}/{source}", self.seeder, leechers.join("+"))
+        write!(f, "{}-to-{}/{route}/{family}/{link}/{content}/{source}", self.seeder, leechers.join("+"))?;
+        f.write_str(match self.want {
+            Want::Lookup => "/lookup",
+            Want::Metadata => "/metadata",
+            Want::Payload => "",
+            Want::Peers => "/peers",
+        })
     }
 }
 
@@ -113,6 +136,8 @@ struct Swarm<'a> {
     payload: Payload,
     torrent: Torrent,
     tracker: Option<Box<dyn Tracker>>,
+    dht: Option<Dht>,
+    calls: Calls,
     clients: Vec<Box<dyn Client>>,
 }
 
@@ -120,7 +145,7 @@ impl<'a> Swarm<'a> {
     fn prepare(case: &'a Case, network: &'a Network, home: &'a Path) -> Result<Self> {
         let payload = case.content.payload();
         let (torrent, tracker): (_, Option<Box<dyn Tracker>>) = match (case.route, case.family) {
-            (Route::Direct, _) => (payload.torrent(None), None),
+            (Route::Dht(_) | Route::Direct | Route::Lsd | Route::Pex(_), _) => (payload.torrent(None), None),
             (Route::HttpTracker, Family::V6) => {
                 let torrent = payload.torrent(Some(&PlainTracker::url(network)));
                 let tracker = PlainTracker::start(network, torrent.infohash)?;
@@ -138,7 +163,12 @@ impl<'a> Swarm<'a> {
                 (torrent, Some(Box::new(tracker)))
             }
         };
-        Ok(Self { case, network, home, payload, torrent, tracker, clients: Vec::new() })
+        let dht = match case.route {
+            Route::Dht(nodes) => Some(Dht::start(nodes, network, home)?),
+            _ => None,
+        };
+        let calls = Calls::new(network)?;
+        Ok(Self { case, network, home, payload, torrent, tracker, dht, calls, clients: Vec::new() })
     }
 
     fn run(&mut self) -> Result<()> {
@@ -146,23 +176,44 @@ impl<'a> Swarm<'a> {
         fs::write(&file, &self.torrent.bytes)?;
         let file = Source::File(file);
         let host = self.host()?;
-        let seeder = self.start(self.case.seeder, &host, Role::Seed, &file, &[])?;
+        let address = host.port(self.case.family, PORT);
+        let seeder = self.start(self.case.seeder, &host, Part::Seeder, &file, &[])?;
         self.wait("the seeder is ready", START, |swarm| swarm.clients[seeder].is_complete())?;
         self.wait("the tracker knows the seeder", START, |swarm| match &mut swarm.tracker {
             Some(tracker) => Ok(tracker.seeds()? > 0),
             None => Ok(true),
         })?;
+        self.wait("the DHT knows the seeder", JOIN, |swarm| {
+            swarm.clients[seeder].is_complete()?;
+            match &mut swarm.dht {
+                Some(dht) => dht.knows(swarm.torrent.infohash, address),
+                None => Ok(true),
+            }
+        })?;
 
+        let mut peers = Vec::new();
+        if let Route::Direct | Route::Pex(_) = self.case.route {
+            peers.push(address);
+        }
+        if let Route::Pex(kind) = self.case.route {
+            let host = self.host()?;
+            self.start(kind, &host, Part::Between, &file, &peers)?;
+            // It tells whom it knows at once when a peer comes, and then again after a minute.
+            let known = format!("{}:", host.address(self.case.family));
+            self.wait("the seeder has another peer", START, |swarm| {
+                Ok(swarm.clients[seeder].process().output().contains(&known))
+            })?;
+            peers = vec![host.port(self.case.family, PORT)];
+        }
         let source = if self.case.magnet { Source::Magnet(self.torrent.magnet()) } else { file };
-        let direct = [host.port(self.case.family, PORT)];
-        let peers = if self.case.route == Route::Direct { &direct[..] } else { &[] };
-        let mut hosts = Vec::new();
+        let leechers = self.clients.len()..self.clients.len() + self.case.leechers.len();
+        let mut addresses = BTreeSet::from([address.ip()]);
         for kind in &self.case.leechers {
             let host = self.host()?;
-            self.start(*kind, &host, Role::Leech, &source, peers)?;
-            hosts.push(host);
+            addresses.insert(host.address(self.case.family));
+            self.start(*kind, &host, Part::Leecher, &source, &peers)?;
         }
-        let mut waiting: Vec<_> = (seeder + 1..self.clients.len()).collect();
+        let mut waiting: Vec<_> = leechers.clone().collect();
         self.wait("all leechers are complete", TRANSFER, |swarm| {
             let mut still = Vec::new();
             for &leecher in &waiting {
@@ -173,10 +224,40 @@ impl<'a> Swarm<'a> {
             waiting = still;
             Ok(waiting.is_empty())
         })?;
-        for (leecher, kind) in (seeder + 1..).zip(&self.case.leechers) {
-            let payload = self.payload.clone();
-            let payload = if kind.makes_empty_files() { payload } else { payload.without_empty_files() };
-            payload.compare(&folder(self.home, leecher)).with_context(|| format!("what {kind} got"))?;
+        for (leecher, kind) in leechers.zip(&self.case.leechers) {
+            self.check(leecher, *kind, address).with_context(|| format!("what {kind} got"))?;
+        }
+        self.check_calls(&addresses)
+    }
+
+    /// Fails unless all clients have called into the local network, or none where none may.
+    fn check_calls(&mut self, clients: &BTreeSet<IpAddr>) -> Result<()> {
+        let infohash = self.torrent.hex();
+        if self.case.route == Route::Lsd {
+            return self.wait("all clients have called", START, |swarm| {
+                Ok(swarm.calls.callers(&infohash)?.is_superset(clients))
+            });
+        }
+        let callers = self.calls.callers(&infohash)?;
+        ensure!(callers.is_empty(), "{callers:?} called into the local network");
+        Ok(())
+    }
+
+    /// Fails unless a leecher has got what it wanted.
+    fn check(&self, leecher: usize, kind: Kind, seeder: SocketAddr) -> Result<()> {
+        let folder = folder(self.home, leecher);
+        match self.case.want {
+            Want::Lookup | Want::Peers => {
+                let output = self.clients[leecher].process().output();
+                ensure!(output.contains(&seeder.to_string()), "{output}");
+            }
+            Want::Metadata => {
+                let file = fs::read(folder.join(METADATA))?;
+                let info = &self.torrent.info;
+                ensure!(file.windows(info.len()).any(|bytes| bytes == info), "another info dictionary");
+            }
+            Want::Payload if kind.makes_empty_files() => self.payload.compare(&folder)?,
+            Want::Payload => self.payload.clone().without_empty_files().compare(&folder)?,
         }
         Ok(())
     }
@@ -186,6 +267,9 @@ impl<'a> Swarm<'a> {
         if self.case.link == Link::Utp {
             host.forbid_tcp()?;
         }
+        if (self.case.route, self.case.family) == (Route::Lsd, Family::V6) {
+            host.forbid_ipv4()?;
+        }
         Ok(host)
     }
 
@@ -193,15 +277,16 @@ impl<'a> Swarm<'a> {
         &mut self,
         kind: Kind,
         host: &Host,
-        role: Role,
+        part: Part,
         source: &Source,
-        peers: &[std::net::SocketAddr],
+        peers: &[SocketAddr],
     ) -> Result<usize> {
         let number = self.clients.len();
         let home = self.home.join(number.to_string());
         let folder = folder(self.home, number);
         fs::create_dir_all(&home)?;
         fs::create_dir_all(&folder)?;
+        let role = if part == Part::Seeder { Role::Seed } else { Role::Leech };
         if role == Role::Seed {
             self.payload.write(&folder)?;
         }
@@ -216,9 +301,21 @@ impl<'a> Swarm<'a> {
             source,
             link: self.case.link,
             peers,
+            discovery: self.discovery(part),
+            rate: (part == Part::Between).then_some(THIN_LINK),
+            want: if part == Part::Leecher { self.case.want } else { Want::Payload },
         };
         self.clients.push(kind.start(&job)?);
         Ok(number)
+    }
+
+    fn discovery(&self, part: Part) -> Discovery<'_> {
+        Discovery {
+            dht: self.dht.as_ref().map_or(&[], Dht::nodes),
+            lsd: self.case.route == Route::Lsd,
+            // A seeder that hears of the leechers would call them, and it would not matter what they hear.
+            pex: matches!(self.case.route, Route::Pex(_)) && part != Part::Seeder,
+        }
     }
 
     fn wait(
@@ -244,8 +341,20 @@ impl<'a> Swarm<'a> {
             // Writing to a string can't fail.
             let _ = writeln!(text, "{}", tracker.tail());
         }
+        if let Some(dht) = &self.dht {
+            text += &dht.tail();
+        }
         text
     }
+}
+
+/// What a client does for its swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// It knows the seeder, and has hardly any rate.
+    Between,
+    Leecher,
+    Seeder,
 }
 
 fn folder(home: &Path, client: usize) -> std::path::PathBuf {
@@ -255,5 +364,9 @@ fn folder(home: &Path, client: usize) -> std::path::PathBuf {
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a client may take until it serves a payload that it finds on the disk.
 const START: Duration = Duration::from_secs(30);
+/// How long a client may take until it has joined the DHT and announced itself there.
+const JOIN: Duration = Duration::from_secs(90);
+/// Bytes a second with which no payload comes through in the time that leechers may take, but addresses do.
+const THIN_LINK: u32 = 20_000;
 /// How long the leechers may take. Transmission 3.00 decides every 10 s whom it is interested in.
 const TRANSFER: Duration = Duration::from_secs(90);

@@ -7,6 +7,9 @@ mod qbittorrent;
 mod rqbit;
 mod transmission;
 
+pub(crate) use self::fast_peer::{METADATA, program as fast_peer_program};
+pub(crate) use self::libtorrent::python as libtorrent_python;
+
 use std::fmt::{self, Debug, Display};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -94,6 +97,17 @@ pub enum Link {
     Utp,
 }
 
+/// How a client may find peers beside trackers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discovery<'a> {
+    /// Nodes of the DHT, of which all but Transmission are told the first alone. Without any it stays out.
+    pub dht: &'a [SocketAddr],
+    /// Whether it calls into the local network (BEP 14).
+    pub lsd: bool,
+    /// Whether it hears of peers from peers, and tells them of others (BEP 11).
+    pub pex: bool,
+}
+
 /// Whether a client starts with the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -143,6 +157,32 @@ pub struct Job<'a> {
     pub link: Link,
     /// Peers that it is told of.
     pub peers: &'a [SocketAddr],
+    /// How it may find others.
+    pub discovery: Discovery<'a>,
+    /// Bytes a second that it may send and receive at most.
+    pub rate: Option<u32>,
+    /// What it is to get.
+    pub want: Want,
+}
+
+impl Discovery<'_> {
+    /// The node by which it joins the DHT.
+    pub fn node(&self) -> Option<SocketAddr> {
+        self.dht.first().copied()
+    }
+}
+
+/// What a leecher is after. All but the payload is asked of fast-peer alone, which has a command for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// The addresses of peers, by one lookup for an infohash in the DHT.
+    Lookup,
+    /// The torrent file of a magnet link.
+    Metadata,
+    /// The payload.
+    Payload,
+    /// The addresses of peers, from the DHT.
+    Peers,
 }
 
 /// A client at work. Dropping it ends it.

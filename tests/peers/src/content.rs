@@ -13,7 +13,8 @@ use crate::http::escape;
 /// A kind of content, each with its own way to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
-    /// A folder with empty files, a file of one byte, odd sizes, sub-folders and names beyond ASCII.
+    /// A folder with empty files, a file of one byte, odd sizes, sub-folders, names beyond ASCII, and names so long that
+    /// its info dictionary takes two pieces of metadata (BEP 9).
     Folder,
     /// Pieces that end inside of a block, with a length that no block divides.
     OddPieces,
@@ -42,8 +43,10 @@ impl Content {
                     ("ünïcødé/名前.bin".to_owned(), noise(3, 1_234_567)),
                     ("zero at the end".to_owned(), Vec::new()),
                 ]);
+                let (folder, name) = ("a long name ".repeat(19), "another long name ".repeat(13));
                 for number in 0..40 {
-                    files.insert(format!("small/{number:02}"), noise(100 + number, 997 * number as usize));
+                    let path = format!("small/{}/{name}{number:02}", folder.trim_end());
+                    files.insert(path, noise(100 + number, 997 * number as usize));
                 }
                 Payload::folder("folder of files", 32_768, files)
             }
@@ -135,13 +138,14 @@ impl Payload {
             info.insert("length", Value::Integer(all.len() as i64));
         }
         let info = Value::Dictionary(info);
-        let infohash = Sha1::digest(info.encode()).into();
+        let encoded = info.encode();
+        let infohash = Sha1::digest(&encoded).into();
         let mut torrent = BTreeMap::from([("info", info)]);
         if let Some(url) = announce {
             torrent.insert("announce", Value::bytes(url));
         }
         let bytes = Value::Dictionary(torrent).encode();
-        Torrent { bytes, infohash, name: self.name, announce: announce.map(str::to_owned) }
+        Torrent { bytes, info: encoded, infohash, name: self.name, announce: announce.map(str::to_owned) }
     }
 
     fn file(name: &'static str, piece_length: usize, bytes: Vec<u8>) -> Self {
@@ -159,6 +163,8 @@ impl Payload {
 pub struct Torrent {
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// The bytes of its info dictionary.
+    pub info: Vec<u8>,
     /// The SHA-1 of its info dictionary.
     pub infohash: [u8; 20],
     announce: Option<String>,
@@ -229,7 +235,10 @@ mod tests {
             let payload = content.payload();
             let empty = payload.files.iter().filter(|(_, bytes)| bytes.is_empty()).count();
             match content {
-                Content::Folder => assert!(payload.is_folder && empty >= 3),
+                Content::Folder => {
+                    assert!(payload.is_folder && empty >= 3);
+                    assert!(payload.torrent(None).info.len() > block);
+                }
                 Content::LargePieces => assert!(payload.piece_length / block >= 100),
                 Content::OddPieces => assert_ne!(payload.piece_length % block, 0),
                 Content::Single => assert_ne!(payload.length() % payload.piece_length % block, 0),

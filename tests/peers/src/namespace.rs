@@ -3,6 +3,8 @@
 //! Every host is a Linux network namespace of its own, with one IPv4 and one IPv6 address, so clients need no
 //! options about addresses and see each other as they would on a real local network. The namespaces have no names:
 //! the kernel removes them with the last process and descriptor in them, however the tests end.
+//!
+//! All IPv4 addresses lie on one link, but no two in the same /24: nodes of the DHT know few others of one /24.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -51,8 +53,13 @@ impl Network {
 
     /// A new host on the switch.
     pub fn host(&self) -> Result<Host> {
+        self.host_with(1)
+    }
+
+    /// A new host with so many addresses of each family.
+    pub fn host_with(&self, addresses: u8) -> Result<Host> {
         let number = self.hosts.get() + 1;
-        self.hosts.set(number);
+        self.hosts.set(self.hosts.get() + addresses);
         let namespace = new_namespace()?;
         let prepared = fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
         enter(&self.namespace)?;
@@ -66,16 +73,18 @@ impl Network {
              link set port{number} master switch up\n"
             ),
         )?;
-        let host = Host { namespace, switch: self.namespace.try_clone()?, number };
-        let (v4, v6) = (host.address(Family::V4), host.address(Family::V6));
+        let host = Host { namespace, switch: self.namespace.try_clone()?, number, addresses };
+        let mut own = String::new();
+        for (v4, v6) in host.addresses(Family::V4).zip(host.addresses(Family::V6)) {
+            own += &format!("addr add {v4}/16 dev eth0\naddr add {v6}/64 dev eth0 nodad\n");
+        }
         let (gateway4, gateway6) = (self.address(Family::V4), self.address(Family::V6));
         host.within(|| {
             ip(
                 &[],
                 &format!(
                     "link set lo up\n\
-                 addr add {v4}/24 dev eth0\n\
-                 addr add {v6}/64 dev eth0 nodad\n\
+                 {own}\
                  link set eth0 up\n\
                  route add default via {gateway4}\n\
                  route add default via {gateway6}\n"
@@ -87,13 +96,15 @@ impl Network {
 
     fn new() -> Result<Self> {
         let namespace = new_namespace()?;
+        // Whoever asks for the rest of the world learns at once that there is none, and need not wait for nothing.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot make the switch a router")?;
         let (v4, v6) = (address(SWITCH, Family::V4), address(SWITCH, Family::V6));
         ip(
             &[],
             &format!(
                 "link set lo up\n\
              link add name switch type bridge mcast_snooping 0\n\
-             addr add {v4}/24 dev switch\n\
+             addr add {v4}/16 dev switch\n\
              addr add {v6}/64 dev switch nodad\n\
              link set switch up\n"
             ),
@@ -108,12 +119,18 @@ pub struct Host {
     namespace: File,
     switch: File,
     number: u8,
+    addresses: u8,
 }
 
 impl Host {
-    /// Its address.
+    /// Its address, or the first of them.
     pub fn address(&self, family: Family) -> IpAddr {
         address(self.number, family)
+    }
+
+    /// All its addresses.
+    pub fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + use<> {
+        (self.number..self.number + self.addresses).map(move |number| address(number, family))
     }
 
     /// One of its ports.
@@ -132,6 +149,16 @@ impl Host {
             self.within(|| ip(&[option], &rules))??;
         }
         Ok(())
+    }
+
+    /// Leaves it nothing but IPv6, except with the test itself.
+    pub fn forbid_ipv4(&self) -> Result<()> {
+        let switch = address(SWITCH, Family::V4);
+        let rules = format!(
+            "rule add to {switch} lookup main pref 10\n\
+             rule add prohibit pref 20\n"
+        );
+        self.within(|| ip(&["-4"], &rules))?
     }
 
     /// Does `work` on this host: what it starts, and the sockets it opens, stay here.
@@ -172,7 +199,7 @@ fn ip(options: &[&str], commands: &str) -> Result<()> {
 
 fn address(number: u8, family: Family) -> IpAddr {
     match family {
-        Family::V4 => Ipv4Addr::new(10, 77, 0, number).into(),
+        Family::V4 => Ipv4Addr::new(10, 77, number, 1).into(),
         Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()).into(),
     }
 }

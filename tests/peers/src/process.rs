@@ -25,7 +25,7 @@ impl Process {
         program: &Path,
         configure: impl FnOnce(&mut Command),
     ) -> Result<Self> {
-        Self::start_with(&[], host, home, program, configure)
+        Self::start_with(&["--"], host, home, program, configure)
     }
 
     /// The same as the user `nobody`, for a program that refuses to run as root.
@@ -35,8 +35,23 @@ impl Process {
         program: &Path,
         configure: impl FnOnce(&mut Command),
     ) -> Result<Self> {
-        let nobody = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"];
+        let nobody = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"];
         Self::start_with(&nobody, host, home, program, configure)
+    }
+
+    /// The same with `names` in the place of `/etc/hosts`, for a program that can't be told of any other hosts than
+    /// those that it knows by name.
+    pub fn start_with_names(
+        names: &Path,
+        host: &Host,
+        home: &Path,
+        program: &Path,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let names = names.to_str().context("the tests' own paths are UTF-8")?;
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        let within = ["--", "unshare", "--mount", "--", "sh", "-c", script, names];
+        Self::start_with(&within, host, home, program, configure)
     }
 
     /// How it ended, if it has.
@@ -71,8 +86,9 @@ impl Process {
         )
     }
 
+    /// `before` stands between `setpriv`'s own first option and the program.
     fn start_with(
-        privileges: &[&str],
+        before: &[&str],
         host: &Host,
         home: &Path,
         program: &Path,
@@ -83,7 +99,7 @@ impl Process {
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         // The kernel kills it with the thread that started it, even if the tests die without running destructors.
         let mut command = Command::new(tool("setpriv")?);
-        command.args(privileges).args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command.args(["--pdeathsig", "KILL"]).args(before).arg(program);
         for variable in PERSONAL {
             command.env_remove(variable);
         }

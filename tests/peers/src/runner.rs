@@ -55,4 +55,4 @@ struct Outcome {
     time: Duration,
 }
 
-const THREADS: usize = 3;
+const THREADS: usize = 6;

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use peers::case::{Case, Route};
 use peers::client::{Kind, Link};
 use peers::content::Content;
+use peers::dht::{Node, Nodes};
 use peers::namespace::Family;
 use peers::runner;
 
@@ -18,7 +19,7 @@ fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (seeder, leecher) in ring(1, |_| true) {
         cases.push(Case { content: Content::Folder, ..Case::new(seeder, leecher) });
-        cases.push(Case { magnet: true, ..Case::new(seeder, leecher) });
+        cases.push(Case { content: Content::Folder, magnet: true, ..Case::new(seeder, leecher) });
     }
     for (seeder, leecher) in ring(2, |_| true) {
         let pair = Case::new(seeder, leecher);
@@ -38,7 +39,40 @@ fn cases() -> Vec<Case> {
             ..Case::new(seeder, leecher)
         });
     }
+    cases.extend(trackerless());
     cases.push(Case { leechers: Kind::OTHERS.to_vec(), ..Case::new(Kind::Libtorrent, Kind::Libtorrent) });
+    cases
+}
+
+/// Cases without a tracker: by the DHT, by peers, and by the local network.
+fn trackerless() -> Vec<Case> {
+    let mut cases = Vec::new();
+    // librqbit announces itself to nodes only whose first 16 bits are the infohash's: there are none among a dozen.
+    let pairs = [
+        (Node::Libtorrent, Kind::Aria2, Kind::Libtorrent),
+        (Node::Libtorrent, Kind::Libtorrent, Kind::Aria2),
+        (Node::Libtorrent, Kind::Libtorrent, Kind::Qbittorrent),
+        (Node::Libtorrent, Kind::Libtorrent, Kind::Transmission),
+        (Node::Libtorrent, Kind::Qbittorrent, Kind::Rqbit),
+        (Node::Libtorrent, Kind::Transmission, Kind::Libtorrent),
+        // These drop what has not a transaction id of four bytes, and so nearly all that the others send.
+        (Node::Mainline, Kind::Aria2, Kind::Aria2),
+        (Node::Mainline, Kind::Aria2, Kind::Transmission),
+    ];
+    for (node, seeder, leecher) in pairs {
+        let route = Route::Dht(Nodes::all(node));
+        cases.push(Case { route, magnet: true, ..Case::new(seeder, leecher) });
+    }
+    for leecher in [Kind::Libtorrent, Kind::Qbittorrent] {
+        let route = Route::Pex(Kind::Libtorrent);
+        cases.push(Case { route, ..Case::new(Kind::Libtorrent, leecher) });
+    }
+    for (seeder, leecher) in ring(2, |_| true) {
+        cases.push(Case { route: Route::Lsd, ..Case::new(seeder, leecher) });
+    }
+    for (seeder, leecher) in ring(1, |kind| matches!(kind, Kind::Libtorrent | Kind::Qbittorrent)) {
+        cases.push(Case { route: Route::Lsd, family: Family::V6, ..Case::new(seeder, leecher) });
+    }
     cases
 }
 

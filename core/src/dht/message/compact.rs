@@ -183,7 +183,7 @@ pub(super) fn read_addr_or_ip(bytes: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Six bytes, or eighteen, in the end of `buffer`.
-fn compact(addr: SocketAddr, buffer: &mut [u8; 18]) -> &[u8] {
+pub(in crate::dht) fn compact(addr: SocketAddr, buffer: &mut [u8; 18]) -> &[u8] {
     let len = match addr.ip().to_canonical() {
         IpAddr::V4(v4) => {
             buffer[12..16].copy_from_slice(&v4.octets());
@@ -198,7 +198,8 @@ fn compact(addr: SocketAddr, buffer: &mut [u8; 18]) -> &[u8] {
     &buffer[18 - len..]
 }
 
-fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {
+/// Address and port; an IPv4 address that is written as IPv6 is one of IPv4.
+pub(in crate::dht) fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk()?;
     Some(SocketAddr::new(read_ip(ip)?, u16::from_be_bytes(*port)))
 }

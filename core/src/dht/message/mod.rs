@@ -11,6 +11,7 @@ mod reply;
 mod tests;
 
 pub use compact::{Contact, Family, MAX_NODES_READ, MAX_VALUES_READ, Nodes, Values};
+pub(super) use compact::{compact, read_addr};
 pub use error::{ErrorCode, ErrorReply};
 pub use query::{Announce, Method, Put, Query, Signed, Want};
 pub use reply::{BLOOM_LEN, Blooms, ItemPart, Reply, Samples};

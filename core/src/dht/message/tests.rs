@@ -126,7 +126,10 @@ fn what_later_beps_add_is_read_and_written() {
             message(Body::Query(want)),
         ),
         (
-            format!("d1:ad{id}9:info_hash{mike}6:noseedi1e6:scrapei1ee1:q9:get_peers2:roi1e1:t2:aa1:y1:qe"),
+            format!(
+                "d1:ad{id}9:info_hash{mike}6:noseedi1e3:pad160:{}6:scrapei1ee1:q9:get_peers2:roi1e1:t2:aa1:y1:qe",
+                "\0".repeat(160)
+            ),
             Message {
                 read_only: true,
                 ..query(ALPHA, Method::GetPeers { info_hash: torrent, noseed: true, scrape: true })

@@ -339,7 +339,7 @@ impl KnownPeers {
         if self.learn(now, listens, Source::Incoming, None).is_ok() {
             self.set_state(listens, State::Connected);
         }
-        self.set_state(remote, State::Waiting(now));
+        self.rest(remote, now);
         self.links.insert(remote, listens);
         Ok(listens)
     }
@@ -366,6 +366,20 @@ impl KnownPeers {
         };
         there.into_iter().for_each(|addr| self.forget(addr));
         reach
+    }
+
+    /// Takes back whatever these sources said: a peer that nobody else named is forgotten. One with a connection or dial
+    /// is forgotten when that ends; the far ends of those are returned.
+    pub fn unlearn(&mut self, sources: &[Source]) -> Vec<SocketAddr> {
+        for known in self.peers.values_mut() {
+            sources.iter().for_each(|source| known.sources.remove(*source));
+        }
+        let unnamed = self.peers.iter().filter(|(_, known)| known.sources.is_empty());
+        let (busy, idle): (Vec<_>, Vec<_>) =
+            unnamed.map(|(addr, known)| (*addr, known.is_busy())).partition(|(_, busy)| *busy);
+        idle.into_iter().for_each(|(addr, _)| self.forget(addr));
+        let links = self.links.iter().filter(|(_, peer)| busy.iter().any(|(addr, _)| addr == *peer));
+        links.map(|(remote, _)| *remote).collect()
     }
 
     /// Lets every peer that once worked, or that the user added, be dialled again soon: the network came back.
@@ -411,6 +425,7 @@ impl KnownPeers {
             }
             assert_eq!(known.is_busy(), linked, "{addr} is linked while it is busy");
             assert!(known.is_busy() || !self.bans.is_banned(*addr), "{addr} is banned and known");
+            assert!(known.is_busy() || !known.sources.is_empty(), "nobody named {addr}");
             addresses.entry(addr.ip()).or_default().known += 1;
             if let Some(subnet) = Subnet::of(addr.ip()) {
                 *subnets.entry(subnet).or_default() += 1;
@@ -563,8 +578,14 @@ impl KnownPeers {
         // Later than the table says by up to a quarter, so that peers that broke off together don't return together.
         let jitter = self.rng.below(wait.as_micros() as u64 / 4);
         let until = now + wait + Duration::from_micros(jitter);
+        self.rest(addr, until);
+    }
+
+    /// Lets a peer without a connection wait, or forgets it if it is not to be dialled again.
+    fn rest(&mut self, addr: SocketAddr, until: Timestamp) {
         self.set_state(addr, State::Waiting(until));
-        if self.bans.is_banned(addr) || self.own.contains(&addr) {
+        let unnamed = self.peers.get(&addr).is_some_and(|known| known.sources.is_empty());
+        if unnamed || self.bans.is_banned(addr) || self.own.contains(&addr) {
             self.forget(addr);
         }
     }
@@ -641,8 +662,8 @@ impl Known {
 
     /// The lowest is dialled first: what the user gave, what worked before, then the source that is hardest to poison.
     fn class(&self) -> u8 {
-        let best = self.sources.iter().map(Source::class).min();
-        let best = best.expect("whoever is known was named by someone");
+        // Only a peer with a connection may have nobody left who named it.
+        let best = self.sources.iter().map(Source::class).min().unwrap_or(u8::MAX);
         if self.proven { best.min(1) } else { best }
     }
 }

@@ -1,5 +1,7 @@
 //! Who tells us of peers, and how far each is believed.
 
+use core::fmt;
+
 /// Who told us of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -58,6 +60,28 @@ impl Sources {
 
     pub(super) const fn insert(&mut self, source: Source) {
         self.0 |= 1 << source as u8;
+    }
+
+    pub(super) const fn remove(&mut self, source: Source) {
+        self.0 &= !(1 << source as u8);
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dht => "DHT",
+            Self::Incoming => "incoming",
+            Self::Lsd => "LSD",
+            Self::Manual => "by hand",
+            Self::Pex => "PEX",
+            Self::Resume => "resume",
+            Self::Tracker => "tracker",
+        })
     }
 }
 

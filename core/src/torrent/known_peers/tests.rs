@@ -325,11 +325,40 @@ fn a_ban_covers_the_endpoint_and_at_the_second_the_address() {
     known.check_invariants();
 }
 
+/// BEP 27: what other peers and nodes said does not count in a private torrent.
+#[test]
+fn what_sources_said_can_be_taken_back() {
+    let mut known = known();
+    for (n, sources) in
+        (0..).zip([&[Source::Pex][..], &[Source::Dht, Source::Tracker], &[Source::Lsd], &[Source::Manual]])
+    {
+        for source in sources {
+            let _ = known.learn(START, nth(n), *source, None);
+        }
+    }
+    known.learn(START, nth(4), Source::Pex, Some(TELLER)).unwrap();
+    assert_eq!(known.next_to_dial(START, 9).len(), 5);
+    for n in [0, 1, 3, 4] {
+        known.handle_connected(nth(n));
+    }
+    known.handle_disconnected(START, nth(2), Parting::Failed);
+    known.learn(START, nth(5), Source::Pex, None).unwrap();
+    assert_eq!(known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex]), [nth(0), nth(4)]);
+    assert!(!known.sources(nth(1)).has(Source::Dht) && known.sources(nth(1)).has(Source::Tracker));
+    assert_eq!(known.len(), 4);
+    known.check_invariants();
+    known.handle_disconnected(START, nth(0), Parting::Lost);
+    known.learn(START, nth(4), Source::Tracker, None).unwrap();
+    known.handle_disconnected(START, nth(4), Parting::Lost);
+    assert_eq!(known.len(), 3, "the tracker named one of them since");
+    known.check_invariants();
+}
+
 proptest! {
     #[test]
     fn every_count_agrees_with_a_recount(
         seed in any::<u64>(),
-        steps in prop::collection::vec((0_u8..12, any::<u8>(), 0_u64..90), 1..150),
+        steps in prop::collection::vec((0_u8..13, any::<u8>(), 0_u64..90), 1..150),
     ) {
         let limits = Limits { peers: 12, peers_per_subnet: 5, connections_per_address: 2 };
         let mut known = KnownPeers::new(limits, Rng::from_number(seed));
@@ -366,6 +395,10 @@ proptest! {
                 }
                 10 if which.is_multiple_of(8) => known.learn_own(peer),
                 11 => known.retry_soon(now),
+                12 => {
+                    let linked = known.unlearn(&[source]);
+                    prop_assert!(linked.iter().all(|link| dialling.contains(link) || open.contains(link)));
+                }
                 _ => {}
             }
             known.check_invariants();

@@ -8,9 +8,12 @@ mod accounts;
 mod connections;
 mod contract;
 mod conversation;
+mod discovery;
+mod metadata;
 mod rates;
 mod storage;
 
+use bytes::Bytes;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -56,6 +59,10 @@ pub(crate) enum Observation<'a> {
     Books { torrent: TorrentId, peers: &'a [BookEntry] },
     /// A connection is open.
     Connected { conn: ConnId },
+    /// A datagram leaves for something else than a tracker.
+    Datagram { data: &'a [u8] },
+    /// An operation is given to the disk: `on_files` unless it is about bytes in memory alone.
+    DiskOp { torrent: TorrentId, on_files: bool },
     /// A connection is to be opened.
     Dialled { conn: ConnId, remote: SocketAddr, honest: bool },
     /// The client closes a connection.
@@ -121,6 +128,10 @@ pub(crate) struct Facts {
     /// What handshakes call it.
     pub(crate) info_hash: InfoHash,
     pub(crate) lengths: Lengths,
+    /// The metadata.
+    pub(crate) info: Bytes,
+    /// Whether its peers may only come from its trackers.
+    pub(crate) private: bool,
 }
 
 /// What a client was configured to keep to.
@@ -155,6 +166,8 @@ pub(crate) struct Checkers {
     conversations: conversation::Conversations,
     connections: connections::Connections,
     contract: contract::Contract,
+    discovery: discovery::Discovery,
+    metadata: metadata::Metadata,
     rates: rates::Rates,
     storage: storage::Storage,
     checks: u64,
@@ -166,15 +179,25 @@ impl Checkers {
             conversations: conversation::Conversations::new(bounds),
             connections: connections::Connections::new(own, bounds),
             contract: contract::Contract::new(bounds),
+            discovery: discovery::Discovery::default(),
+            metadata: metadata::Metadata::default(),
             rates: rates::Rates::new(bounds),
             storage: storage::Storage::default(),
             checks: 0,
         }
     }
 
-    /// The client shares a torrent, of which it wants these pieces.
-    pub(crate) fn add_torrent(&mut self, facts: &Arc<Facts>, torrent: TorrentId, wanted: Bitfield) {
+    /// The client shares a torrent, of which it wants these pieces; whether it knows the metadata.
+    pub(crate) fn add_torrent(
+        &mut self,
+        facts: &Arc<Facts>,
+        torrent: TorrentId,
+        wanted: Bitfield,
+        knows_metadata: bool,
+    ) {
         self.connections.add_torrent();
+        self.discovery.add_torrent(facts, torrent, knows_metadata);
+        self.metadata.add_torrent(facts, torrent, knows_metadata);
         self.conversations.add_torrent(facts, torrent, wanted);
     }
 
@@ -200,6 +223,8 @@ impl Checkers {
             .observe(at, observation)
             .and_then(|()| self.connections.observe(observation))
             .and_then(|()| self.conversations.observe(at, observation))
+            .and_then(|()| self.discovery.observe(at, observation))
+            .and_then(|()| self.metadata.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
             .and_then(|()| accounts::observe(observation))

@@ -1,8 +1,11 @@
 //! The runs that have a name.
 
 mod crowds;
+mod discovery;
 mod hostile;
 mod layouts;
+mod magnets;
+mod trackerless;
 mod troubles;
 mod users;
 
@@ -16,7 +19,17 @@ use fast_peer_core::id::TorrentId;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [crowds::ALL, hostile::ALL, layouts::ALL, troubles::ALL, users::ALL].concat()
+    [
+        crowds::ALL,
+        discovery::ALL,
+        hostile::ALL,
+        layouts::ALL,
+        magnets::ALL,
+        trackerless::ALL,
+        troubles::ALL,
+        users::ALL,
+    ]
+    .concat()
 }
 
 /// A small swarm: a tracker, one seeder, some leechers.

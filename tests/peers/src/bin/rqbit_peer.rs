@@ -1,4 +1,5 @@
-//! librqbit as a process of its own: `rqbit_peer tcp|utp LISTEN_PORT FOLDER TORRENT_OR_MAGNET [PEER]...`
+//! librqbit as a process of its own:
+//! `rqbit_peer [--dht=NODE] [--lsd] tcp|utp LISTEN_PORT FOLDER TORRENT_OR_MAGNET [PEER]...`
 //!
 //! Seeds what FOLDER already holds and downloads the rest, for ever. Prints `complete` once it has everything.
 
@@ -8,7 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use librqbit::{
-    AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerMode, ListenerOptions, Session, SessionOptions,
+    AddTorrent, AddTorrentOptions, ConnectionOptions, DhtSessionConfig, ListenerMode, ListenerOptions,
+    Session, SessionOptions,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -18,9 +20,11 @@ async fn main() -> Result<()> {
         .with_env_filter(EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let mut args = env::args().skip(1);
+    let (options, args): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|arg| arg.starts_with("--"));
+    let bootstrap = options.iter().find_map(|option| option.strip_prefix("--dht="));
+    let mut args = args.into_iter();
     let utp = args.next().context("no link")? == "utp";
-    let port = args.next().context("no port")?.parse()?;
+    let port: u16 = args.next().context("no port")?.parse()?;
     let folder = args.next().context("no folder")?;
     let source = args.next().context("no torrent")?;
     let peers = args.map(|peer| peer.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
@@ -32,8 +36,12 @@ async fn main() -> Result<()> {
     };
     let options = SessionOptions {
         connect: Some(ConnectionOptions { enable_tcp: !utp, ..ConnectionOptions::default() }),
-        dht: None,
-        disable_local_service_discovery: true,
+        dht: bootstrap.map(|node| DhtSessionConfig {
+            bootstrap_addrs: Some(vec![node.to_owned()]),
+            port: Some(port),
+            persistence: None,
+        }),
+        disable_local_service_discovery: !options.iter().any(|option| option == "--lsd"),
         listen: Some(listen),
         ..SessionOptions::default()
     };

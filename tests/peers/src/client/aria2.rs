@@ -24,6 +24,11 @@ impl Aria2 {
             if job.link == Link::Encrypted {
                 command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]);
             }
+            if let Some(node) = job.discovery.node() {
+                command.arg(format!("--dht-entry-point={node}")).arg(format!("--dht-listen-port={PORT}"));
+            }
+            command.arg(format!("--bt-enable-lpd={}", job.discovery.lsd));
+            command.arg(format!("--enable-peer-exchange={}", job.discovery.pex));
             match job.role {
                 Role::Leech => command.arg("--seed-time=0"),
                 // It writes over what it finds unless told to look. With its remote control it would never end.
@@ -70,10 +75,9 @@ impl Client for Aria2 {
 }
 
 // Without DHT it speaks to no UDP tracker.
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 11] = [
     "--no-conf",
     "--allow-overwrite=true",
-    "--bt-enable-lpd=false",
     "--bt-save-metadata=false",
     "--console-log-level=info",
     "--disk-cache=0",

@@ -1,8 +1,10 @@
+use std::path::PathBuf;
+use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Result, ensure};
 
-use super::{Client, Job, PORT, Role};
+use super::{Client, Job, PORT, Role, Want};
 use crate::process::{Process, profile_folder};
 
 /// Runs the binary that `FAST_PEER` names, or else the one that was built beside the tests.
@@ -13,29 +15,59 @@ pub(super) struct FastPeer {
 
 impl FastPeer {
     pub(super) fn start(job: &Job<'_>) -> Result<Self> {
-        let program = match env::var_os("FAST_PEER") {
-            Some(path) => fs::canonicalize(path)?,
-            None => profile_folder()?.join("fast-peer"),
-        };
-        ensure!(program.is_file(), "{} is missing: run cargo build first", program.display());
-        let process = Process::start(job.host, job.home, &program, |command| {
-            let port = PORT.to_string();
-            match job.role {
-                Role::Leech => {
-                    command.args(["download", "--port", &port, "-d"]).arg(job.folder);
-                    for peer in job.peers {
-                        command.args(["--peer", &peer.to_string()]);
-                    }
-                    command.arg(job.source.argument());
+        let process = Process::start(job.host, job.home, &program()?, |command| {
+            match (job.role, job.want) {
+                (Role::Leech, Want::Lookup) => command.args(["dht", "get-peers", job.infohash]),
+                (Role::Leech, Want::Metadata) => {
+                    let file = job.folder.join(METADATA);
+                    command.args(["metadata", job.source.argument(), "-o"]).arg(file)
                 }
-                Role::Seed => {
-                    command.args(["seed", "--port", &port, job.source.argument()]);
-                    command.arg(job.folder.join(job.name));
+                (Role::Leech, Want::Payload) => {
+                    command.args(["download", job.source.argument(), "-d"]).arg(job.folder)
+                }
+                (Role::Leech, Want::Peers) => {
+                    command.args(["peers", "--source", "dht", job.source.argument()])
+                }
+                (Role::Seed, _) => {
+                    command.args(["seed", job.source.argument()]).arg(job.folder.join(job.name))
+                }
+            };
+            if job.role == Role::Seed || job.want == Want::Payload {
+                command.args(["--port", &PORT.to_string()]);
+                if let Some(rate) = job.rate {
+                    command.args(["--limit-down", &rate.to_string(), "--limit-up", &rate.to_string()]);
                 }
             }
+            discover(job, command);
         })?;
         Ok(Self { process, role: job.role })
     }
+}
+
+/// Tells it how it may find peers.
+fn discover(job: &Job<'_>, command: &mut Command) {
+    for peer in job.peers {
+        command.args(["--peer", &peer.to_string()]);
+    }
+    let discovery = job.discovery;
+    if let Some(node) = discovery.node() {
+        command.args(["--dht-bootstrap", &node.to_string()]);
+    }
+    // By the environment, since not every command has all of these options.
+    let off = [("DHT", discovery.dht.is_empty()), ("LSD", !discovery.lsd), ("PEX", !discovery.pex)];
+    for (name, _) in off.iter().filter(|(_, off)| *off) {
+        command.env(format!("FAST_PEER_NO_{name}"), "true");
+    }
+}
+
+/// Where the binary lies.
+pub(crate) fn program() -> Result<PathBuf> {
+    let program = match env::var_os("FAST_PEER") {
+        Some(path) => fs::canonicalize(path)?,
+        None => profile_folder()?.join("fast-peer"),
+    };
+    ensure!(program.is_file(), "{} is missing: run cargo build first", program.display());
+    Ok(program)
 }
 
 impl Client for FastPeer {
@@ -43,7 +75,7 @@ impl Client for FastPeer {
         match self.role {
             Role::Leech => match self.process.exit_status()? {
                 Some(status) => {
-                    ensure!(status.success(), "fast-peer download: {status}");
+                    ensure!(status.success(), "fast-peer: {status}");
                     Ok(true)
                 }
                 None => Ok(false),
@@ -59,3 +91,6 @@ impl Client for FastPeer {
         &self.process
     }
 }
+
+/// The torrent file that it is to write.
+pub(crate) const METADATA: &str = "metadata.torrent";

@@ -13,6 +13,11 @@ impl Rqbit {
         let link = if job.link == Link::Utp { "utp" } else { "tcp" };
         let process = Process::start(job.host, job.home, &program, |command| {
             command.env("RUST_LOG", "librqbit=debug");
+            if let Some(node) = job.discovery.node() {
+                command.arg(format!("--dht={node}"));
+            }
+            // Exchanging peers can't be turned off.
+            command.args(job.discovery.lsd.then_some("--lsd"));
             command.args([link, &PORT.to_string()]).arg(job.folder).arg(job.source.argument());
             command.args(job.peers.iter().map(ToString::to_string));
         })?;

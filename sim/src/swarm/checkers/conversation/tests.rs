@@ -24,7 +24,8 @@ impl Client {
         let mut wanted = Bitfield::all(4);
         wanted.remove(lengths.piece(3).unwrap());
         let mut conversations = Conversations::new(BOUNDS);
-        conversations.add_torrent(&Arc::new(Facts { info_hash: InfoHash([7; 20]), lengths }), T, wanted);
+        let facts = Facts { info_hash: InfoHash([7; 20]), lengths, info: Bytes::new(), private: false };
+        conversations.add_torrent(&Arc::new(facts), T, wanted);
         Self { conversations, at: 0 }
     }
 

@@ -1,0 +1,162 @@
+//! Torrents that are named by a link: what they hold is asked of peers, and kept for the next time.
+
+use super::progress::{self, Progress};
+use super::{Source, is_web_address, load, refuse_without_hashes};
+use crate::engine::{self, Engine, interrupted};
+use crate::exit::{Exit, Failure};
+use crate::network::Network;
+use crate::output::one_line;
+use crate::paths;
+use fast_peer_core::id::{InfoHash, InfoHashes, TorrentId};
+use fast_peer_core::magnet::Magnet;
+use fast_peer_core::metainfo::{Metainfo, wrap_info};
+use fast_peer_core::session::{NewContent, NewTorrent, Notice};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, interval, sleep_until};
+
+/// Whom to ask for what a link names, and for how long.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Asking {
+    /// A peer to connect to; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
+    peer: Vec<SocketAddr>,
+    /// A tracker to ask besides the link's own; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub(crate) tracker: Vec<String>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    stop_timeout: u64,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    progress: progress::Args,
+}
+
+impl Asking {
+    /// What a link names: as it was kept, or else as peers tell.
+    pub(crate) fn torrent(&self, magnet: &Magnet) -> Result<Arc<Metainfo>, Failure> {
+        let mut new = linked(magnet)?;
+        if let Some(content) = new.content {
+            return Ok(content.metainfo);
+        }
+        engine::refuse_proxy()?;
+        new.peers.extend(&self.peer);
+        new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
+        engine::block_on(async {
+            let mut engine = self.network.start_briefly().await?;
+            let hash = new.hashes.swarm();
+            let id = engine.add_link(new);
+            let patience = Some(Duration::from_secs(self.stop_timeout));
+            let told = told(&mut engine, id, hash, patience, &self.progress).await;
+            engine.stop().await?;
+            Ok(told?.metainfo)
+        })
+    }
+}
+
+/// The torrent that a user names: by a file, standard input, a web address, a magnet link, or its hash. What it holds is
+/// not known in the last two cases, unless peers have told before.
+pub(crate) async fn find(source: &OsStr) -> Result<NewTorrent, Failure> {
+    let found = if is_web_address(source) {
+        Source::Torrent(Box::new(load(source).await?))
+    } else {
+        Source::read(source)?
+    };
+    match found {
+        Source::Magnet(magnet) => linked(&magnet),
+        Source::Torrent(torrent) => {
+            refuse_without_hashes(&source.display().to_string(), &torrent)?;
+            Ok(NewTorrent::new(Arc::new(*torrent)))
+        }
+    }
+}
+
+/// The torrent of a link.
+pub(crate) fn linked(magnet: &Magnet) -> Result<NewTorrent, Failure> {
+    let new = NewTorrent::try_from(magnet);
+    let mut new = new.map_err(|error| Failure::new(Exit::Magnet, format!("magnet link: {error}")))?;
+    if let Some(torrent) = kept(new.hashes) {
+        let mut content = NewContent::new(Arc::new(torrent));
+        if !new.select_only.is_empty() {
+            content.select(&new.select_only);
+        }
+        new.content = Some(content);
+    }
+    Ok(new)
+}
+
+/// Waits until peers have told what a torrent holds, and keeps it.
+pub(crate) async fn told(
+    engine: &mut Engine,
+    id: TorrentId,
+    hash: InfoHash,
+    patience: Option<Duration>,
+    progress: &progress::Args,
+) -> Result<NewContent, Failure> {
+    let end = Instant::now() + patience.unwrap_or(FOREVER);
+    let (mut progress, mut tick) = (Progress::new(progress), interval(TICK));
+    let mut stop = std::pin::pin!(interrupted());
+    let told = loop {
+        tokio::select! {
+            biased;
+            _ = &mut stop => break Err(Failure::new(Exit::Unfinished, "stopped before peers told the metadata")),
+            notice = engine.notice() => match notice {
+                Some(Notice::Metadata { torrent, content }) if torrent == id => break Ok(*content),
+                Some(Notice::MetadataUseless { error, .. }) => {
+                    break Err(Failure::new(Exit::Torrent, format!("{hash}: {error}")));
+                }
+                Some(notice @ Notice::TrackerFailed { .. }) => {
+                    progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
+                }
+                Some(_) => {}
+                None => break Err(Failure::new(Exit::Unknown, "the session ended")),
+            },
+            () = sleep_until(end) => {
+                let why = engine.status(id).and_then(|status| status.waiting);
+                let why = why.map_or_else(|| String::from("no reason known"), |waiting| waiting.to_string());
+                break Err(Failure::new(Exit::Timeout, format!("{hash}: no metadata came in time: {why}")));
+            }
+            _ = tick.tick() => {
+                if let Some(status) = engine.status(id) {
+                    progress.show(&[(hash.to_string(), status)]);
+                }
+            }
+        }
+    };
+    progress.end();
+    let content = told?;
+    keep(&content.metainfo);
+    refuse_without_hashes(&hash.to_string(), &content.metainfo)?;
+    Ok(content)
+}
+
+/// Keeps what peers told, so that they need not be asked again.
+pub(crate) fn keep(torrent: &Metainfo) {
+    let Some(path) = path(torrent.swarm_hash()) else { return };
+    if let Err(error) = paths::replace(&path, &wrap_info(torrent.info(), &[], &[])) {
+        tracing::debug!("{}: {error}", path.display());
+    }
+}
+
+/// What peers told at another time.
+fn kept(hashes: InfoHashes) -> Option<Metainfo> {
+    let bytes = std::fs::read(path(hashes.swarm())?).ok()?;
+    // Whatever happened to the file, its hash tells.
+    let torrent = Metainfo::parse(&bytes).ok().filter(|torrent| hashes.are_among(torrent.hashes()))?;
+    refuse_without_hashes("kept metadata", &torrent).is_ok().then_some(torrent)
+}
+
+fn path(hash: InfoHash) -> Option<PathBuf> {
+    Some(paths::cache()?.join("metadata").join(format!("{hash}.torrent")))
+}
+
+/// Nobody waits for longer.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(500);

@@ -1,0 +1,111 @@
+//! Messages of the extension protocol (BEP 10), in both directions.
+
+use super::{Action, Offer, Peer, Stage};
+use crate::machine::Outbox;
+use crate::session::WriteBatch;
+use crate::wire::{
+    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, Message, MetadataMessage, Offence, PexMessage,
+};
+use bytes::{Bytes, BytesMut};
+
+impl Peer {
+    /// The id under which they take messages of an extension, if they do.
+    pub fn their_id(&self, extension: Extension) -> Option<u8> {
+        self.extended.ids.id(extension).filter(|_| self.is_extended())
+    }
+
+    /// Whether both sides speak the extension protocol.
+    fn is_extended(&self) -> bool {
+        self.setup.ours.reserved.extended() && self.theirs.is_some_and(|theirs| theirs.reserved.extended())
+    }
+
+    pub(super) fn say_extended(&mut self, handshake: ExtendedHandshake) {
+        if self.is_extended() {
+            self.say(&Message::Extended { id: 0, payload: handshake.encode().into() });
+        }
+    }
+
+    pub(super) fn on_extended(
+        &mut self,
+        id: u8,
+        payload: &Bytes,
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Offence> {
+        if id == 0 {
+            self.on_extended_handshake(payload, out);
+            return Ok(());
+        }
+        if !self.setup.ours.reserved.extended() {
+            return Err(Offence::ExtendedNotAgreed);
+        }
+        match Extension::from_our_id(id).filter(|known| self.offered.id(*known).is_some()) {
+            Some(Extension::UtMetadata) => {
+                out.extend(MetadataMessage::parse(payload)?.map(Action::Metadata));
+            }
+            Some(Extension::UtPex) => out.push_back(Action::Pex(PexMessage::parse(payload)?)),
+            Some(Extension::LtDonthave | Extension::UploadOnly | Extension::UtHolepunch) | None => {}
+        }
+        Ok(())
+    }
+
+    fn on_extended_handshake(&mut self, payload: &[u8], out: &mut Outbox<Action>) {
+        // A malformed one says nothing; what else the peer sends may still be of use.
+        let Ok(theirs) = ExtendedHandshake::parse(payload) else { return };
+        if let Some(port) = theirs.port {
+            out.push_back(Action::ListenPort(port));
+        }
+        self.extended.update(theirs);
+        let queue = self.extended.request_queue.unwrap_or(DEFAULT_REQUEST_QUEUE);
+        self.requests.set_limit(self.setup.max_requests.min(queue));
+        out.push_back(Action::Extended);
+    }
+
+    pub(super) fn on_metadata(&mut self, message: MetadataMessage) {
+        let Some(id) = self.their_id(Extension::UtMetadata).filter(|_| self.stage == Stage::Open) else {
+            return;
+        };
+        match message {
+            MetadataMessage::Data { piece, ref data, .. } => {
+                if self.metadata.len() >= MAX_METADATA_QUEUED {
+                    return self.on_metadata(MetadataMessage::Reject { piece });
+                }
+                let (dict, mut head) = (message.encode_head(), BytesMut::new());
+                wire::encode_extended_head(id, dict.len() + data.len(), &mut head);
+                head.extend_from_slice(&dict);
+                self.metadata.push_back((head, data.clone()));
+            }
+            MetadataMessage::Reject { .. } | MetadataMessage::Request { .. } => {
+                self.say(&Message::Extended { id, payload: message.encode().into() });
+            }
+        }
+    }
+
+    pub(super) fn on_pex(&mut self, message: &PexMessage) {
+        if let Some(id) = self.their_id(Extension::UtPex).filter(|_| self.stage == Stage::Open) {
+            self.say(&Message::Extended { id, payload: message.encode().into() });
+        }
+    }
+
+    pub(super) fn next_metadata_len(&self) -> Option<usize> {
+        self.metadata.front().map(|(head, data)| head.len() + data.len())
+    }
+
+    /// Appends pieces of the metadata, as far as `left` goes.
+    pub(super) fn write_metadata(&mut self, left: &mut usize, batch: &mut WriteBatch) {
+        while self.next_metadata_len().is_some_and(|len| len <= *left) {
+            let Some((head, data)) = self.metadata.pop_front() else { return };
+            *left -= head.len() + data.len();
+            batch.open.unsplit(head);
+            batch.push_bytes(data);
+        }
+    }
+}
+
+impl Offer {
+    pub(super) fn handshake(&self) -> ExtendedHandshake {
+        ExtendedHandshake { ids: self.ids, metadata_size: self.metadata_len, ..ExtendedHandshake::default() }
+    }
+}
+
+/// Pieces of the metadata that may wait to be written to one peer: as many as the longest has.
+const MAX_METADATA_QUEUED: usize = 1024;
