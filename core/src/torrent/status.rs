@@ -107,17 +107,30 @@ pub enum Waiting {
     Useless,
 }
 
+/// So many of something.
+struct Count(u32, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, name) = self;
+        write!(f, "{count} {name}{}", if *count == 1 { "" } else { "s" })
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Choked { peers: 1 } => f.write_str("the only useful peer chokes us"),
             Self::Choked { peers } => write!(f, "all {peers} useful peers choke us"),
-            Self::Connecting { peers } => write!(f, "connecting to {peers} peers"),
+            Self::Connecting { peers } => write!(f, "connecting to {}", Count(*peers, "peer")),
             Self::Content => f.write_str("waiting to be told what to download"),
-            Self::Dht { nodes } => write!(f, "asking {nodes} nodes of the DHT"),
+            Self::Dht { nodes: 0 } => f.write_str("looking for a first node of the DHT"),
+            Self::Dht { nodes } => write!(f, "asking {} of the DHT", Count(*nodes, "node")),
             Self::Disk(error) => write!(f, "{error}; trying again"),
             Self::Metadata { have, all, peers } => {
-                write!(f, "metadata {have}/{all} pieces from {peers} peers")
+                write!(f, "metadata {have}/{all} pieces from {}", Count(*peers, "peer"))
             }
+            Self::NoMetadata { peers: 1 } => f.write_str("the only peer does not have the metadata"),
             Self::NoMetadata { peers } => write!(f, "none of {peers} peers has the metadata"),
             Self::NoPeers { next_announce: None, next_lookup: None } => {
                 f.write_str("no peers, and no tracker to ask for some")
@@ -132,8 +145,13 @@ impl fmt::Display for Waiting {
                 Ok(())
             }
             Self::NothingNew { peers, pieces } => {
-                write!(f, "none of {peers} peers has what is missing ({pieces} pieces)")
+                match peers {
+                    1 => f.write_str("the only peer does not have what is missing")?,
+                    peers => write!(f, "none of {peers} peers has what is missing")?,
+                }
+                write!(f, " ({})", Count(*pieces, "piece"))
             }
+            Self::Silent { peers: 1 } => f.write_str("the only peer owes blocks and sends none"),
             Self::Silent { peers } => write!(f, "{peers} peers owe blocks and send none"),
             Self::Tracker => f.write_str("asking the tracker"),
             Self::Useless => f.write_str("the hash does not name a torrent"),
@@ -254,3 +272,24 @@ impl Torrent {
 
 /// Any number but 0, which would make us a seed. Other clients say the same before they know the length.
 const UNKNOWN_LEFT: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::Waiting;
+    use alloc::string::ToString as _;
+
+    #[test]
+    fn what_is_waited_for_can_be_read() {
+        for (waiting, text) in [
+            (Waiting::Dht { nodes: 0 }, "looking for a first node of the DHT"),
+            (Waiting::Dht { nodes: 1 }, "asking 1 node of the DHT"),
+            (Waiting::Dht { nodes: 38 }, "asking 38 nodes of the DHT"),
+            (Waiting::Metadata { have: 7, all: 12, peers: 3 }, "metadata 7/12 pieces from 3 peers"),
+            (Waiting::NoMetadata { peers: 1 }, "the only peer does not have the metadata"),
+            (Waiting::NothingNew { peers: 2, pieces: 1 }, "none of 2 peers has what is missing (1 piece)"),
+            (Waiting::Silent { peers: 1 }, "the only peer owes blocks and sends none"),
+        ] {
+            assert_eq!(waiting.to_string(), text);
+        }
+    }
+}
