@@ -17,14 +17,14 @@ pub(crate) fn nodes() -> Option<PathBuf> {
     Some(cache()?.join("dht"))
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file of the cache, whole or not at all. A crash of the machine can still spoil it: whoever reads it has to
+/// see that, and nobody has to wait for the disk here.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
-    file.as_file().sync_data()?;
     file.persist(path)?;
     Ok(())
 }
