@@ -17,6 +17,7 @@ use crate::peer::{self, Peer};
 use crate::pex::{self, Pex};
 use crate::rng::Rng;
 use crate::session::{Intake, WriteBatch};
+use crate::socks5::{self, Negotiation};
 use crate::store::expected::Expected;
 use crate::store::op::{self, DiskError, DiskOp, DiskOutput, HashInput, HashOp, HashOutput};
 use crate::store::payload::Payload;
@@ -85,6 +86,12 @@ fn the_discovery_keeps_the_laws() {
 fn the_peer_keeps_the_laws() {
     let tally = live_many::<Conversing>();
     assert!(tally.said > 100 && tally.woken > 20 && tally.closed > 10, "{tally:?}");
+}
+
+#[test]
+fn the_talk_with_a_proxy_keeps_the_laws() {
+    let tally = live_many::<Negotiating>();
+    assert!(tally.said > 40 && tally.woken > 5 && tally.closed > 20, "{tally:?}");
 }
 
 #[test]
@@ -689,6 +696,60 @@ impl Subject for Fetching {
             metadata::Action::Read { job, assembly } => self.jobs.push((*job, assembly.clone())),
             _ => {}
         }
+    }
+}
+
+/// A talk with a proxy that knows its part, or makes it up.
+#[derive(Debug)]
+struct Negotiating {
+    talk: Negotiation,
+    closed: bool,
+}
+
+impl Subject for Negotiating {
+    type Input = socks5::Event;
+    type Machine = Negotiation;
+
+    fn new(_now: Timestamp, rng: &mut Rng) -> Self {
+        let name = socks5::Name::new("a.example").expect("it is a name");
+        let command = match rng.below(3) {
+            0 => socks5::Command::Associate,
+            1 => socks5::Command::Connect(SocketAddr::from(([192, 0, 2, 1], 80)).into()),
+            _ => socks5::Command::Connect(socks5::Destination::Name(name, 80)),
+        };
+        let login = rng.chance(1, 2).then(|| socks5::Login::new("name", "password")).flatten();
+        Self { talk: Negotiation::new(command, login), closed: false }
+    }
+
+    fn machine(&mut self) -> &mut Negotiation {
+        &mut self.talk
+    }
+
+    fn draw(&self, rng: &mut Rng) -> socks5::Event {
+        let wanted = self.talk.wanted();
+        match rng.below(400) {
+            0 => socks5::Event::Ended,
+            1..=200 if wanted > 0 && rng.chance(1, 8) => {
+                let len = 1 + rng.below(wanted as u64) as usize;
+                let pick = [5, 0, 0, 1, 2, 3, 4, 0xff];
+                let mut draw =
+                    || if rng.chance(3, 4) { 0 } else { pick[rng.below(pick.len() as u64) as usize] };
+                socks5::Event::Bytes((0..len).map(|at| if at == 0 { 5 } else { draw() }).collect())
+            }
+            _ => socks5::Event::Opened,
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &socks5::Event, out: &mut Outbox<socks5::Action>) {
+        self.talk.handle_event(now, input.clone(), out);
+    }
+
+    fn hear(&mut self, said: &socks5::Action) {
+        self.closed |= !matches!(said, socks5::Action::Send(_));
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed
     }
 }
 

@@ -26,6 +26,7 @@ pub mod pex;
 pub mod pieces;
 pub mod rng;
 pub mod session;
+pub mod socks5;
 pub mod store;
 pub mod text;
 pub mod torrent;

@@ -17,6 +17,7 @@ use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
 use fast_peer_core::rng::Rng;
+use fast_peer_core::socks5::{self, Login, Name, Negotiation, Relayed};
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
 };
@@ -44,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("magnet", magnet),
     ("metainfo", metainfo),
     ("path_sanitise", path_sanitise),
+    ("socks5", socks5),
     ("udp_tracker", udp_tracker),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
@@ -219,6 +221,32 @@ pub fn lsd(data: &[u8]) {
         assert!(written.len() <= lsd::MAX_LEN);
         assert_eq!(Announcement::parse(&written).as_ref(), Some(&call));
     }
+}
+
+/// A talk with a proxy takes what it wants and no more, and ends once; a relayed datagram is read as it was written.
+///
+/// The input is what the proxy says; its first bit says whether there is a login.
+pub fn socks5(data: &[u8]) {
+    if let Ok(read) = Relayed::parse(data) {
+        let mut written = Vec::new();
+        read.encode(&mut written);
+        // The first two bytes say nothing.
+        assert_eq!(written[2..], data[2..]);
+    }
+    let Some((first, mut rest)) = data.split_first() else { return };
+    let login = (first & 1 == 1).then(|| Login::new("name", "password")).flatten();
+    let name = Name::new("a.example").expect("it is a name");
+    let command = socks5::Command::Connect(socks5::Destination::Name(name, 1));
+    let (mut talk, mut out) = (Negotiation::new(command, login), Outbox::new());
+    talk.handle_event(Timestamp::ZERO, socks5::Event::Opened, &mut out);
+    while !rest.is_empty() && talk.wanted() > 0 {
+        let (some, others) = rest.split_at(talk.wanted().min(rest.len()));
+        rest = others;
+        talk.handle_event(Timestamp::ZERO, socks5::Event::Bytes(Bytes::copy_from_slice(some)), &mut out);
+    }
+    let last = out.iter().filter(|action| !matches!(action, socks5::Action::Send(_))).count();
+    assert_eq!(last, usize::from(talk.is_over()));
+    assert!(out.len() <= 4 && talk.wanted() <= 259);
 }
 
 /// A file of nodes that is read is what would be written for these nodes, whether the hash at its end was right by
