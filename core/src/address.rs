@@ -1,6 +1,7 @@
 //! What kind of address a peer has.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::ops::RangeInclusive;
 
 /// A neighbourhood that one party could well own: a /24 of IPv4 or a /56 of IPv6 (limit L9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,28 @@ pub fn is_dialable(addr: SocketAddr) -> bool {
         }
 }
 
+/// Whether `ip` stands for a name. 198.18.0.0/15 is on no network but those that are tested by themselves (RFC 2544, 6890),
+/// so a driver that sends through a proxy hands out its addresses for names that only the proxy looks up. They mean
+/// something to that driver alone: nobody else is told of them, and nobody else's word about them is taken. What is sent to
+/// one is answered from wherever the name leads.
+pub fn stands_for_name(ip: IpAddr) -> bool {
+    matches!(ip.to_canonical(), IpAddr::V4(v4) if v4.to_bits() & NAMES_MASK == NAMES.to_bits())
+}
+
+/// All ports of all addresses that stand for names.
+pub(crate) fn names() -> RangeInclusive<SocketAddr> {
+    let last = Ipv4Addr::from_bits(NAMES.to_bits() | !NAMES_MASK);
+    SocketAddr::new(NAMES.into(), 0)..=SocketAddr::new(last.into(), u16::MAX)
+}
+
+/// The first address that stands for a name.
+pub const NAMES: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+/// How many addresses stand for names.
+pub const NAMES_COUNT: u32 = 1 << 17;
+
+const NAMES_MASK: u32 = !(NAMES_COUNT - 1);
+
 /// `addr` with an IPv4 address that was written as IPv6 (`::ffff:1.2.3.4`) written as IPv4, so that it has one name.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
@@ -47,7 +70,7 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{Subnet, canonical, is_dialable, is_local};
+    use super::{Subnet, canonical, is_dialable, is_local, names, stands_for_name};
     use core::net::{IpAddr, SocketAddr};
 
     fn ip(text: &str) -> IpAddr {
@@ -79,6 +102,21 @@ mod tests {
         for text in ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2a00::1"] {
             assert!(!is_local(ip(text)), "{text}");
         }
+    }
+
+    #[test]
+    fn some_addresses_stand_for_names() {
+        for (text, expected) in [
+            ("198.17.255.255", false),
+            ("198.18.0.0", true),
+            ("::ffff:198.18.0.1", true),
+            ("198.19.255.255", true),
+            ("198.20.0.0", false),
+            ("2a00::1", false),
+        ] {
+            assert_eq!(stands_for_name(ip(text)), expected, "{text}");
+        }
+        assert_eq!((*names().start(), *names().end()), (addr("198.18.0.0:0"), addr("198.19.255.255:65535")));
     }
 
     #[test]

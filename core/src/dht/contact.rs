@@ -2,7 +2,7 @@
 
 use super::message::{Contact, Family};
 use super::node_id::NodeId;
-use crate::address::{is_dialable, is_local};
+use crate::address::{is_dialable, is_local, stands_for_name};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,7 +23,13 @@ impl fmt::Display for Contact {
 impl Family {
     /// Whether a node of this network could be there: a node elsewhere is never sent anything.
     pub fn admits(self, addr: SocketAddr) -> bool {
-        Self::of(addr.ip()) == self && is_dialable(addr)
+        Self::of(addr.ip()) == self && is_dialable(addr) && !stands_for_name(addr.ip())
+    }
+
+    /// Whether a node of this network could answer what is sent there. It need not be there itself: the address may stand
+    /// for a name.
+    pub fn reaches(self, addr: SocketAddr) -> bool {
+        self.admits(addr) || self == Self::V4 && addr.port() != 0 && stands_for_name(addr.ip())
     }
 
     /// Reads a compact address with its port, as [`write`](Self::write) wrote it.

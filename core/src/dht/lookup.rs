@@ -234,7 +234,7 @@ impl Lookup {
     /// There is a node at this address. It is asked when no known one is left.
     pub fn learn_address(&mut self, addr: SocketAddr) {
         let is_new = !self.asked.contains(&addr) && !self.strays.contains(&addr);
-        if self.family.admits(addr) && is_new && self.strays.len() < MAX_STRAYS {
+        if self.family.reaches(addr) && is_new && self.strays.len() < MAX_STRAYS {
             self.strays.push_back(addr);
         }
     }
@@ -277,20 +277,20 @@ impl Lookup {
     pub fn answered(
         &mut self,
         ask: Ask,
-        id: NodeId,
+        node: Contact,
         token: Option<&[u8]>,
         contacts: impl Iterator<Item = Contact>,
     ) {
         let mut hops = 0;
-        if ask.id == Some(id) {
-            let Some(at) = self.find(Contact { id, addr: ask.to }) else { return };
+        if ask.id == Some(node.id) {
+            let Some(at) = self.find(node) else { return };
             self.shift(at, State::Answered);
             self.candidates[at].token = token.map(Box::from);
             hops = self.candidates[at].hops;
         } else {
             // It is not who it was said to be, or nobody said. It counts as who it says it is.
             self.set_state(ask, State::Failed);
-            if let Some(at) = self.add(Contact { id, addr: ask.to }, 0, true) {
+            if let Some(at) = self.add(node, 0, true) {
                 self.shift(at, State::Answered);
                 self.candidates[at].token = token.map(Box::from);
             }

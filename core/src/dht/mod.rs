@@ -260,7 +260,7 @@ impl Node {
         reply: &Reply<'_>,
         out: &mut Outbox<Action>,
     ) {
-        let Some(query) = self.close(now, from, message.transaction) else { return };
+        let Some((asked, query)) = self.close(now, from, message.transaction) else { return };
         let contact = Contact { id: reply.id, addr: from };
         if let Verdict::Probe(suspect) = self.table.answered(now, contact) {
             self.ping(now, suspect.addr, Some(suspect.id), out);
@@ -280,7 +280,7 @@ impl Node {
             Purpose::Probe(lookup) => self.on_probed(now, lookup, Some(contact), out),
             Purpose::Search(key) => {
                 if let Some(search) = self.searches.get_mut(&key) {
-                    search.answered(Ask { to: from, id: query.id }, reply, self.family, out);
+                    search.answered(Ask { to: asked, id: query.id }, from, reply, self.family, out);
                 }
                 self.advance(now, key, out);
             }
@@ -301,7 +301,7 @@ impl Node {
         transaction: Transaction,
         out: &mut Outbox<Action>,
     ) {
-        let Some(query) = self.close(now, from, transaction) else { return };
+        let Some((asked, query)) = self.close(now, from, transaction) else { return };
         // It does not know what to answer, but it is there.
         if let Some(id) = query.id {
             self.table.answered(now, Contact { id, addr: from });
@@ -309,7 +309,7 @@ impl Node {
         if query.purpose == Purpose::Upkeep {
             self.upkeep.answered();
         }
-        self.on_closed(now, from, &query, out);
+        self.on_closed(now, asked, &query, out);
     }
 
     /// A query ended without an answer that could be used.
@@ -482,7 +482,7 @@ impl Node {
 
     /// Asks whether there is a node at an address, whatever else is asked.
     fn probe(&mut self, now: Timestamp, lookup: LookupId, to: SocketAddr, out: &mut Outbox<Action>) {
-        if !self.family.admits(to) {
+        if !self.family.reaches(to) {
             return out.push_back(Action::Done { lookup, summary: Summary::default() });
         }
         self.probes.insert(lookup);
@@ -562,13 +562,14 @@ impl Node {
         now: Timestamp,
         from: SocketAddr,
         transaction: Transaction,
-    ) -> Option<Query<Purpose>> {
+    ) -> Option<(SocketAddr, Query<Purpose>)> {
         let transaction = u32::from_be_bytes(transaction.as_bytes().try_into().ok()?);
-        let query = self.queries.close(now, from, transaction)?;
+        let asked = self.queries.asked(from, transaction)?;
+        let query = self.queries.close(now, asked, transaction)?;
         if query.purpose == Purpose::Ping {
             self.upkeep.ping_ended();
         }
-        Some(query)
+        Some((asked, query))
     }
 
     fn other_family(&self) -> Family {

@@ -1,6 +1,7 @@
 //! What we asked other nodes, and who still owes an answer.
 
 use super::node_id::NodeId;
+use crate::address::names;
 use crate::machine::{Deadline, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,8 @@ use core::time::Duration;
 ///            └─ answered, late or not
 /// ```
 ///
-/// An answer counts only if it comes from where we asked and has the same transaction (row D-02). `P` says what a query
+/// An answer counts only if it comes from where we asked and has the same transaction (row D-02); where a name was asked, of
+/// which we don't know where it leads, the transaction alone counts. `P` says what a query
 /// is for.
 #[derive(Clone, Debug)]
 pub struct Queries<P> {
@@ -104,6 +106,17 @@ impl<P: Clone + Debug> Queries<P> {
         self.open.insert((to, transaction), Query { id, purpose, sent_at: now, due_at, dead_at });
         self.due.insert((due_at, to, transaction));
         transaction
+    }
+
+    /// Where the query went that this is the answer to, if there is one: to where the answer comes from, or to what stands
+    /// for the name of that place.
+    pub fn asked(&self, from: SocketAddr, transaction: u32) -> Option<SocketAddr> {
+        if self.open.contains_key(&(from, transaction)) {
+            return Some(from);
+        }
+        let (first, last) = names().into_inner();
+        let named = self.open.range((first, 0)..=(last, u32::MAX));
+        named.map(|((to, of), _)| (*to, *of)).find(|(_, of)| *of == transaction).map(|(to, _)| to)
     }
 
     /// An answer came, or an error; returns the query that it closes, if there is one.

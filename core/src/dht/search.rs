@@ -153,10 +153,17 @@ impl Search {
     }
 
     /// A node answered the question.
-    pub(super) fn answered(&mut self, ask: Ask, reply: &Reply<'_>, family: Family, out: &mut Outbox<Action>) {
+    pub(super) fn answered(
+        &mut self,
+        ask: Ask,
+        from: SocketAddr,
+        reply: &Reply<'_>,
+        family: Family,
+        out: &mut Outbox<Action>,
+    ) {
         let token = reply.token.filter(|_| self.task.stores());
-        self.lookup.answered(ask, reply.id, token, reply.contacts(family));
-        let (Some(lookup), from) = (self.id, ask.to) else { return };
+        self.lookup.answered(ask, Contact { id: reply.id, addr: from }, token, reply.contacts(family));
+        let Some(lookup) = self.id else { return };
         match &self.task {
             Task::GetItem { target, salt, .. } => {
                 let Ok(item) = Item::from_reply(*target, salt, &reply.item) else { return };

@@ -220,6 +220,31 @@ fn error_of(data: &[u8]) -> ErrorCode {
 }
 
 #[test]
+fn where_a_name_was_asked_the_answer_comes_from_where_it_leads() {
+    let mut lone = Lone::new();
+    let name: SocketAddr = "198.18.0.1:6881".parse().unwrap();
+    let said = lone.tell(at(0), Event::Learn(vec![name]));
+    let sent: Vec<_> = said
+        .iter()
+        .filter_map(|it| if let Action::Send { to, data } = it { Some((*to, data)) } else { None })
+        .collect();
+    let [(to, data)] = sent[..] else { panic!("{said:?}") };
+    assert_eq!(to, name);
+    let transaction = Message::parse(data).unwrap().transaction;
+    let answer = |transaction| Message::new(transaction, Body::Reply(Reply::new(id_of(nth(3))))).encode();
+    lone.hear(at(40), nth(3), &answer(transaction));
+    assert_eq!(lone.node.table().len(), 1, "it is known by its own address");
+    assert!(lone.node.table().save().iter().all(|contact| contact.addr == nth(3)));
+    assert!(!lone.node.queries.is_asked(name));
+    // The name itself is no node that anybody could name.
+    assert!(!Family::V4.admits(name) && Family::V4.reaches(name) && !Family::V6.reaches(name));
+
+    lone.tell(at(50), Event::Learn(vec![name]));
+    lone.hear(at(90), nth(4), &answer(Transaction::new(b"none").unwrap()));
+    assert_eq!(lone.node.table().len(), 1, "the transaction counts");
+}
+
+#[test]
 fn two_nodes_get_to_know_each_other() {
     let mut world = World::new();
     world.add(nth(1));

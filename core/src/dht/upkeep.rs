@@ -153,7 +153,7 @@ impl Node {
 
     /// There may be nodes at these addresses.
     pub(super) fn on_learn(&mut self, now: Timestamp, addrs: &[SocketAddr], out: &mut Outbox<Action>) {
-        let admitted = addrs.iter().copied().filter(|addr| self.family.admits(*addr));
+        let admitted = addrs.iter().copied().filter(|addr| self.family.reaches(*addr));
         let admitted: Vec<_> = admitted.take(MAX_ADDRESSES).collect();
         if self.is_bootstrapped() && self.table.len() >= K {
             admitted.into_iter().for_each(|addr| self.ping(now, addr, None, out));

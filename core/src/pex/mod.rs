@@ -3,7 +3,7 @@
 //! Each peer that takes such messages is told, once a minute at most, what has changed since it was told last. A peer
 //! is mentioned if others can reach it: we dialled it, or it said where it listens.
 
-use crate::address::is_local;
+use crate::address::{is_local, stands_for_name};
 use crate::id::ConnId;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::wire::{Offence, PexFlags, PexMessage};
@@ -218,7 +218,9 @@ impl Listener {
 
     /// Whether an address means something where it is, and is not its own.
     fn may_know(&self, addr: SocketAddr) -> bool {
-        addr != self.remote && (!is_local(addr.ip()) || is_local(self.remote.ip()))
+        addr != self.remote
+            && !stands_for_name(addr.ip())
+            && (!is_local(addr.ip()) || is_local(self.remote.ip()))
     }
 }
 

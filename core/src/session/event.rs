@@ -119,6 +119,9 @@ pub enum NetError {
     /// The name does not exist.
     #[error("the name does not exist")]
     NoSuchName,
+    /// The proxy can't be used: it says nothing about the remote.
+    #[error("the proxy can't be used")]
+    Proxy,
     /// The other side refused.
     #[error("connection refused")]
     Refused,

@@ -155,7 +155,9 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
-        let parting = if member.peer.is_open() { Parting::Lost } else { Parting::Failed };
+        // Where the proxy failed, the peer did not.
+        let is_fault = !member.peer.is_open() && error != Some(NetError::Proxy);
+        let parting = if is_fault { Parting::Failed } else { Parting::Lost };
         self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
         self.leave(now, conn);

@@ -4,6 +4,7 @@ use super::Announce;
 use super::answer::{self, Answer, MAX_PEERS, MAX_TEXT_LEN, TrackerError};
 use super::packet;
 use super::scrape::{MAX_SCRAPE, ScrapeCounts};
+use crate::address::names;
 use crate::id::InfoHash;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::rng::Rng;
@@ -239,6 +240,8 @@ impl UdpTrackers {
 
     fn on_datagram(&mut self, now: Timestamp, from: SocketAddr, data: &[u8], out: &mut Outbox<UdpAction>) {
         let Some((action, transaction, body)) = packet::parse_reply(data) else { return };
+        // It comes from where the name leads.
+        let (family, from) = (from, self.named(from, transaction).unwrap_or(from));
         let Some(endpoint) = self.endpoints.get_mut(&from) else { return };
         if endpoint.connecting.as_ref().is_some_and(|connecting| connecting.transaction == transaction) {
             match action {
@@ -262,7 +265,7 @@ impl UdpTrackers {
         });
         let Some((id, leg, ask)) = owed else { return };
         let outcome = match (action, &ask.question) {
-            (packet::ANNOUNCE, Question::Announce { .. }) => announced(body, from).map(UdpReply::Announced),
+            (packet::ANNOUNCE, Question::Announce { .. }) => announced(body, family).map(UdpReply::Announced),
             (packet::SCRAPE, Question::Scrape(torrents)) => {
                 Ok(UdpReply::Scraped(scraped(body, torrents.len())))
             }
@@ -285,6 +288,22 @@ impl UdpTrackers {
             Err(error) => ask.note(error),
         }
         self.end_if_done(id, out);
+    }
+
+    /// What stands for the name of `from`, as far as the transaction tells; none if `from` was asked itself.
+    fn named(&self, from: SocketAddr, transaction: u32) -> Option<SocketAddr> {
+        if self.endpoints.contains_key(&from) {
+            return None;
+        }
+        let owes = |to: &SocketAddr, endpoint: &Endpoint| {
+            endpoint.connecting.as_ref().is_some_and(|connecting| connecting.transaction == transaction)
+                || self
+                    .asks
+                    .values()
+                    .flat_map(|ask| &ask.legs)
+                    .any(|leg| leg.to == *to && leg.transaction == transaction && leg.resend_at.is_some())
+        };
+        self.endpoints.range(names()).find(|(to, endpoint)| owes(to, endpoint)).map(|(to, _)| *to)
     }
 
     /// A connection came: everything that waited for it is asked, with BEP 15's n back at 0.

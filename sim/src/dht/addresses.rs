@@ -1,7 +1,7 @@
 //! Where simulated nodes are.
 
 use core::net::{Ipv4Addr, SocketAddr};
-use fast_peer_core::address::{is_dialable, is_local};
+use fast_peer_core::address::{is_dialable, is_local, stands_for_name};
 
 /// Gives out IPv4 addresses as if at random, never the same twice, and without a table that says whose they are: the
 /// n-th address is n, shuffled by four rounds of a Feistel network.
@@ -26,7 +26,11 @@ impl Addresses {
             self.next += 1;
             let addr = self.addr(number);
             let SocketAddr::V4(v4) = addr else { unreachable!("it is IPv4") };
-            if is_dialable(addr) && !is_local(addr.ip()) && !(self.reserved)(*v4.ip()) {
+            if is_dialable(addr)
+                && !is_local(addr.ip())
+                && !stands_for_name(addr.ip())
+                && !(self.reserved)(*v4.ip())
+            {
                 return number;
             }
         }

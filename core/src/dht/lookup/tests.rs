@@ -43,7 +43,12 @@ fn secure_near([a, b, c]: [u8; 3], zeros: u32, rng: &mut Rng) -> Contact {
 }
 
 fn answer(lookup: &mut Lookup, ask: Ask, contacts: &[Contact]) {
-    lookup.answered(ask, ask.id.unwrap(), Some(b"token"), contacts.iter().copied());
+    lookup.answered(
+        ask,
+        Contact { id: ask.id.unwrap(), addr: ask.to },
+        Some(b"token"),
+        contacts.iter().copied(),
+    );
     lookup.check_invariants();
 }
 
@@ -278,7 +283,7 @@ fn an_address_will_do_to_begin_with() {
     assert_eq!((ask, lookup.next_ask()), (Ask { to: addr, id: None }, None));
     lookup.late(ask);
     assert_eq!(lookup.progress(), Progress::Starved);
-    lookup.answered(ask, node(9, 9).id, None, [node(1, 1)].into_iter());
+    lookup.answered(ask, Contact { id: node(9, 9).id, addr: ask.to }, None, [node(1, 1)].into_iter());
     lookup.check_invariants();
     assert_eq!(run(&mut lookup), 1);
     assert_eq!((lookup.progress(), lookup.answers()), (Progress::Done, 2));
@@ -310,7 +315,12 @@ fn a_node_with_another_id_is_taken_for_what_it_says() {
     let mut lookup = lookup(EIGHT);
     lookup.learn(node(1, 1));
     let ask = lookup.next_ask().unwrap();
-    lookup.answered(ask, node(1, 0xffff).id, Some(b"t"), [node(2, 2)].into_iter());
+    lookup.answered(
+        ask,
+        Contact { id: node(1, 0xffff).id, addr: ask.to },
+        Some(b"t"),
+        [node(2, 2)].into_iter(),
+    );
     lookup.check_invariants();
     assert_eq!(
         lookup.stores(),
@@ -353,7 +363,7 @@ proptest! {
                 4 | 5 if !open.is_empty() => {
                     let ask: Ask = open.swap_remove(usize::from(n) % open.len());
                     let known = (0..8).map(|i| node((n % 400 + i) % 400, front.wrapping_mul(i)));
-                    lookup.answered(ask, ask.id.unwrap_or(contact.id), Some(b"t"), known);
+                    lookup.answered(ask, Contact { id: ask.id.unwrap_or(contact.id), addr: ask.to }, Some(b"t"), known);
                 }
                 _ => while let Some(ask) = lookup.next_ask() {
                     prop_assert!(asked.insert(ask.to), "{} is asked twice", ask.to);

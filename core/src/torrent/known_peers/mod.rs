@@ -7,7 +7,7 @@ mod tests;
 pub use source::{Source, Sources};
 
 use super::bans::{Ban, Bans};
-use crate::address::{Subnet, canonical, is_dialable, is_local};
+use crate::address::{Subnet, canonical, is_dialable, is_local, stands_for_name};
 use crate::machine::{Deadline, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::btree_map::Entry as Slot;
@@ -193,7 +193,8 @@ impl KnownPeers {
 
     /// The addresses to which a connection worked: those worth remembering.
     pub fn proven(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.peers.iter().filter(|(_, known)| known.proven).map(|(addr, _)| *addr)
+        let proven = self.peers.iter().filter(|(_, known)| known.proven).map(|(addr, _)| *addr);
+        proven.filter(|addr| !stands_for_name(addr.ip()))
     }
 
     /// Whether `addr`, an endpoint or the far end of a connection, is banned.
@@ -450,7 +451,8 @@ impl KnownPeers {
 
     fn check_new(&self, addr: SocketAddr, source: Source, teller: Option<Teller>) -> Result<(), Refusal> {
         let ip = addr.ip();
-        if !is_dialable(addr) {
+        // The user may name a peer by its name. To anybody else the address means nothing.
+        if !is_dialable(addr) || stands_for_name(ip) && source != Source::Manual {
             return Err(Refusal::Bogon);
         }
         if self.own.contains(&addr) {

@@ -28,6 +28,19 @@ fn nth(n: u32) -> SocketAddr {
 }
 
 #[test]
+fn what_stands_for_a_name_comes_from_the_user_alone_and_stays_here() {
+    let mut known = known();
+    let name = addr("198.18.0.1:6881");
+    for source in [Source::Tracker, Source::Dht, Source::Pex, Source::Resume] {
+        assert_eq!(known.learn(START, name, source, None), Err(Refusal::Bogon), "{source}");
+    }
+    assert_eq!(known.learn(START, name, Source::Manual, None), Ok(true));
+    assert_eq!(known.next_to_dial(START, 9), [name]);
+    known.handle_connected(name);
+    assert_eq!(known.proven().next(), None);
+}
+
+#[test]
 fn a_learned_address_is_dialled_once() {
     let mut known = known();
     assert_eq!(known.learn(START, nth(0), Source::Tracker, None), Ok(true));

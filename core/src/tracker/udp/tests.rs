@@ -51,6 +51,22 @@ fn a_connection_id_lasts_a_minute_as_in_bep_15() {
 }
 
 #[test]
+fn a_name_is_answered_from_where_it_leads() {
+    const NAME: &str = "198.18.0.1:6969";
+    let mut world = World::new();
+    world.announce(1, &[NAME], LONG);
+    world.datagram(SIX, &packet::reply(packet::CONNECT, world.last_transaction() ^ 1, &[9; 8]));
+    assert_eq!(world.run_to(1), ["0 connect"], "the transaction counts");
+    world.reply(SIX, packet::CONNECT, &[9; 8]);
+    assert_eq!(world.run_to(2), ["1 announce"]);
+    let peer = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[7, 0x1a, 0xe1]].concat();
+    world.reply(SIX, packet::ANNOUNCE, &[&[0; 12][..], &peer].concat());
+    assert_eq!(world.run_to(3), ["2 done 1"]);
+    let [UdpReply::Announced(answer)] = &world.answers[..] else { panic!("{:?}", world.answers) };
+    assert_eq!(answer.peers, ["[2001:db8::7]:6881".parse().unwrap()], "the family of the answer decides");
+}
+
+#[test]
 fn every_wait_doubles_and_the_ninth_is_the_last() {
     let mut world = World::new();
     world.announce(1, &[FOUR], LONG);
