@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::met;
 use crate::output::one_line;
 use crate::paths;
+use crate::way::Outside;
 use fast_peer_core::dht::{Saved, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::machine::Timestamp;
@@ -11,11 +12,10 @@ use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, Notice, Ses
 use fast_peer_io::disk::{Files, StorageSpec};
 use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
 use fast_peer_io::http::Tls;
-use fast_peer_io::net::Real;
+use fast_peer_io::net::{Real, Via};
 use fast_peer_io::state;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, LocalSet};
 /// A running session over the real network and disk.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    handle: Handle<Real, Files>,
+    handle: Handle<Via<Real>, Files>,
     notices: mpsc::UnboundedReceiver<Notice>,
     running: JoinHandle<Ended>,
     /// Whether what was met is kept for the next run.
@@ -58,20 +58,30 @@ pub(crate) fn random_seed() -> Result<[u8; 32], Failure> {
 }
 
 impl Engine {
-    /// Starts a session on `addrs` and the first of `ports` that is free; without ports nobody can connect to it.
+    /// Starts a session outside and on the first of `ports` that is free; without ports nobody can connect to it. Nor can
+    /// anybody through a proxy: then the local network is not called, nodes of the DHT need not remember us, and no port
+    /// is told.
     pub(crate) async fn start(
-        config: Config,
-        addrs: &[IpAddr],
+        outside: &Outside,
+        mut config: Config,
         ports: Option<RangeInclusive<u16>>,
     ) -> Result<(Self, Option<u16>), Failure> {
-        let calls = config.lsd;
+        if outside.net.is_proxied() && ports.is_some() {
+            tracing::info!(
+                "by way of the proxy nobody can connect to this host, and the local network is not called"
+            );
+            config.lsd = false;
+            config.dht.iter_mut().for_each(|dht| dht.read_only = true);
+        }
+        let calls = config.lsd && ports.is_some();
         let session = Session::new(config, random_seed()?, Timestamp::ZERO);
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
-        let driver = Driver::new(Real, disk, tls()?, session);
+        let driver = Driver::new(outside.net.clone(), disk, tls()?, session);
         let port = match ports {
             Some(ports) => {
-                Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(&ports, &error))?)
+                let listened = driver.listen(&outside.addrs, ports.clone()).await;
+                listened.map_err(|error| no_port(&ports, &error))?
             }
             None => None,
         };
@@ -195,7 +205,7 @@ impl Engine {
 
 /// Writes the nodes that the session knows, if it knows any. The next run can do without.
 #[expect(clippy::disallowed_methods, reason = "the session never hears of it, so its order is nothing to it")]
-async fn save_nodes(handle: &Handle<Real, Files>, to: PathBuf) {
+async fn save_nodes(handle: &Handle<Via<Real>, Files>, to: PathBuf) {
     let saved = handle.with_session(Session::save_nodes).filter(|saved| !saved.contacts.is_empty());
     let Some(saved) = saved else { return };
     let shown = to.display().to_string();
@@ -208,9 +218,6 @@ async fn save_nodes(handle: &Handle<Real, Files>, to: PathBuf) {
 
 /// How often nodes are saved, besides at the end.
 const SAVE_NODES_EVERY: Duration = Duration::from_secs(5 * 60);
-
-/// Every address of this machine.
-pub(crate) const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
 fn no_port(ports: &RangeInclusive<u16>, error: &io::Error) -> Failure {
     let which = if ports.start() == ports.end() {
@@ -258,16 +265,4 @@ pub(crate) async fn interrupted() -> Signal {
         // Without signals there is nothing to wait for.
         Err(_) => std::future::pending().await,
     }
-}
-
-/// Peers are not reached through proxies: where one is set, connecting past it would show what it is to hide.
-pub(crate) fn refuse_proxy() -> Result<(), Failure> {
-    for name in ["ALL_PROXY", "all_proxy"] {
-        if std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty()) {
-            let message =
-                format!("{name} is set, but peers can only be reached directly; unset it to allow that");
-            return Err(Failure::new(Exit::Option, message));
-        }
-    }
-    Ok(())
 }

@@ -12,6 +12,7 @@ mod paths;
 mod storage;
 mod trackers;
 mod view;
+mod way;
 
 use clap::FromArgMatches as _;
 use exit::{Exit, Failure};

@@ -2,8 +2,9 @@
 
 use crate::engine::Engine;
 use crate::exit::Failure;
+use crate::way::{HostPort, Outside, Way};
 use fast_peer_core::session::{Config, DhtConfig};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// How to use the network.
@@ -13,9 +14,14 @@ pub(crate) struct Network {
     /// Port for incoming peers, TCP and UDP: one, or a range of which the first free one is taken
     #[arg(long, value_name = "PORT[-PORT]", default_value = "6881-6999", value_parser = ports)]
     pub(crate) port: RangeInclusive<u16>,
-    /// Address to listen on; may be repeated [default: all]
+    /// The port that trackers, nodes and peers are told, where another is let through to this host
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    announce_port: Option<u16>,
+    /// The address that trackers are told, where they would take another for it; many don't believe it
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) bind: Vec<IpAddr>,
+    announce_ip: Option<IpAddr>,
+    #[command(flatten)]
+    pub(crate) way: Way,
     /// Bytes a second to receive at most; K and M are powers of 1000, Ki and Mi of 1024
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
@@ -52,34 +58,39 @@ pub(crate) struct Network {
 #[group(skip)]
 pub(crate) struct Bootstrap {
     /// A node to get into the DHT by, in place of the well-known ones; may be repeated, or several with commas
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = node)]
-    dht_bootstrap: Vec<(String, u16)>,
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = HostPort::parse)]
+    dht_bootstrap: Vec<HostPort>,
 }
 
 impl Bootstrap {
     /// How to take part in the DHT; one that is `read_only` asks and answers nothing.
     pub(crate) fn config(&self, read_only: bool) -> DhtConfig {
         let well_known = || ROUTERS.map(|(host, port)| (host.to_owned(), port)).to_vec();
-        let nodes = &self.dht_bootstrap;
-        DhtConfig { bootstrap: if nodes.is_empty() { well_known() } else { nodes.clone() }, read_only }
+        let named = self.dht_bootstrap.iter().map(|node| (node.host.clone(), node.port));
+        let bootstrap = if self.dht_bootstrap.is_empty() { well_known() } else { named.collect() };
+        DhtConfig { bootstrap, read_only }
     }
 }
 
 impl Network {
     /// Starts a session that takes part in swarms; where it listens is told as well.
-    pub(crate) async fn start(&self) -> Result<(Engine, Option<u16>), Failure> {
-        self.start_with(self.config()).await
+    pub(crate) async fn start(&self, outside: &Outside) -> Result<(Engine, Option<u16>), Failure> {
+        self.start_with(outside, self.config()).await
     }
 
     /// Starts a session that does not stay for long: nodes need not remember it.
-    pub(crate) async fn start_briefly(&self) -> Result<Engine, Failure> {
+    pub(crate) async fn start_briefly(&self, outside: &Outside) -> Result<Engine, Failure> {
         let mut config = self.config();
         config.dht.iter_mut().for_each(|dht| dht.read_only = true);
-        Ok(self.start_with(config).await?.0)
+        Ok(self.start_with(outside, config).await?.0)
     }
 
-    pub(crate) async fn start_with(&self, config: Config) -> Result<(Engine, Option<u16>), Failure> {
-        let (mut engine, port) = Engine::start(config, self.addrs(), Some(self.port.clone())).await?;
+    pub(crate) async fn start_with(
+        &self,
+        outside: &Outside,
+        config: Config,
+    ) -> Result<(Engine, Option<u16>), Failure> {
+        let (mut engine, port) = Engine::start(outside, config, Some(self.port.clone())).await?;
         engine.keep();
         Ok((engine, port))
     }
@@ -98,12 +109,10 @@ impl Network {
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,
+            announce_port: self.announce_port,
+            announce_ip: self.announce_ip,
             ..defaults
         }
-    }
-
-    fn addrs(&self) -> &[IpAddr] {
-        if self.bind.is_empty() { &crate::engine::ANY } else { &self.bind }
     }
 }
 
@@ -117,20 +126,6 @@ pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
             if first > last { Err(format!("{first} is above {last}")) } else { Ok(first..=last) }
         }
     }
-}
-
-/// Where a node of the DHT is: `router.example:6881`, `192.0.2.1:6881`, `[2001:db8::1]:6881`.
-fn node(text: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("{text} is no node: write HOST:PORT");
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host = match literal {
-        Some(ip) => ip.parse::<Ipv6Addr>().map_err(|_| wrong())?.to_string(),
-        None if host.is_empty() || host.contains([':', '[', ']']) => return Err(wrong()),
-        None => host.to_owned(),
-    };
-    Ok((host, port))
 }
 
 /// A number of bytes with an optional unit. Zero means no limit, as with aria2 and curl.
@@ -163,19 +158,7 @@ const ROUTERS: [(&str, u16); 5] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{node, ports, rate};
-
-    #[test]
-    fn nodes_have_a_host_and_a_port() {
-        for (text, host, port) in
-            [("a.example:1", "a.example", 1), ("192.0.2.1:6881", "192.0.2.1", 6881), ("[::1]:2", "::1", 2)]
-        {
-            assert_eq!(node(text), Ok((host.to_owned(), port)), "{text}");
-        }
-        for text in ["", "a", "a:", ":1", "a:0", "a:70000", "::1:2", "[::1]", "[a]:1", "[::1:2", "a b]:1"] {
-            assert!(node(text).is_err(), "{text}");
-        }
-    }
+    use super::{ports, rate};
 
     #[test]
     fn rates_have_units() {

@@ -2,6 +2,7 @@
 
 use crate::engine;
 use crate::exit::Failure;
+use crate::way::Outside;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::rng::Rng;
@@ -10,7 +11,7 @@ use fast_peer_core::tracker::{
     UdpReply, UdpTrackers, announce_url, parse_announce, parse_scrape, scrape_url,
 };
 use fast_peer_io::http::{Author, Client, Fetch, MAX_BODY};
-use fast_peer_io::net::{Net as _, Real, RealUdp, RecvMeta, Udp as _, resolve_error};
+use fast_peer_io::net::{Net as _, Real, RecvMeta, Udp as _, Via, ViaUdp, resolve_error};
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,15 +24,16 @@ use tokio::time::{Instant, sleep_until, timeout};
 pub(crate) struct Tracker {
     url: TrackerUrl,
     author: Author,
-    http: Client<Real>,
+    http: Client<Via<Real>>,
     udp: UdpAsker,
 }
 
 impl Tracker {
     /// The tracker at `url`, which `author` named.
-    pub(crate) fn new(url: TrackerUrl, author: Author) -> Result<Self, Failure> {
-        let http = Client::new(Real, engine::tls()?);
-        Ok(Self { url, author, http, udp: UdpAsker::new(Rng::new(engine::random_seed()?)) })
+    pub(crate) fn new(outside: &Outside, url: TrackerUrl, author: Author) -> Result<Self, Failure> {
+        let http = Client::new(outside.net.clone(), engine::tls()?);
+        let udp = UdpAsker::new(outside.net.clone(), Rng::new(engine::random_seed()?));
+        Ok(Self { url, author, http, udp })
     }
 
     pub(crate) fn url(&self) -> &TrackerUrl {
@@ -101,15 +103,16 @@ fn joined(mut first: Answer, second: Answer) -> Answer {
 /// A socket of each family, and the machine that says what to send.
 #[derive(Debug)]
 struct UdpAsker {
+    net: Via<Real>,
     machine: UdpTrackers,
     start: Instant,
-    sockets: Vec<RealUdp>,
+    sockets: Vec<ViaUdp<Real>>,
     asked: u64,
 }
 
 impl UdpAsker {
-    fn new(rng: Rng) -> Self {
-        Self { machine: UdpTrackers::new(rng), start: Instant::now(), sockets: vec![], asked: 0 }
+    fn new(net: Via<Real>, rng: Rng) -> Self {
+        Self { net, machine: UdpTrackers::new(rng), start: Instant::now(), sockets: vec![], asked: 0 }
     }
 
     async fn ask(
@@ -121,7 +124,7 @@ impl UdpAsker {
         let end = Instant::now() + patience;
         let ips = match url.ip() {
             Some(ip) => vec![ip],
-            None => match timeout(patience, Real.resolve(url.host())).await {
+            None => match timeout(patience, self.net.resolve(url.host())).await {
                 Ok(found) => {
                     found.map_err(|error| TrackerError::Unreachable(resolve_error(&error).to_string()))?
                 }
@@ -129,8 +132,9 @@ impl UdpAsker {
             },
         };
         if self.sockets.is_empty() {
-            self.sockets =
-                open_sockets().await.map_err(|error| TrackerError::Unreachable(error.to_string()))?;
+            self.sockets = open_sockets(&self.net)
+                .await
+                .map_err(|error| TrackerError::Unreachable(error.to_string()))?;
         }
         // A tracker names peers of the family that it was asked over (BEP 15).
         let first = |v4: bool| ips.iter().copied().find(|ip| ip.is_ipv4() == v4);
@@ -181,9 +185,7 @@ impl UdpAsker {
 
     /// A datagram that cannot be sent is like one that is lost: the machine sends another in time.
     async fn send(&mut self, to: SocketAddr, data: &[u8]) {
-        let fits =
-            |socket: &&mut RealUdp| socket.local_addr().is_ok_and(|local| local.is_ipv4() == to.is_ipv4());
-        if let Some(socket) = self.sockets.iter_mut().find(fits)
+        if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.carries(to))
             && let Err(error) = poll_fn(|cx| socket.poll_send(cx, to, data)).await
         {
             tracing::debug!("sending to {to}: {error}");
@@ -192,10 +194,10 @@ impl UdpAsker {
 }
 
 /// A socket of each family that this host has.
-async fn open_sockets() -> io::Result<Vec<RealUdp>> {
+async fn open_sockets(net: &Via<Real>) -> io::Result<Vec<ViaUdp<Real>>> {
     let (mut sockets, mut absent) = (vec![], None);
     for ip in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-        match Real.udp(SocketAddr::new(ip, 0)).await {
+        match net.udp(SocketAddr::new(ip, 0)).await {
             Ok(socket) => sockets.push(socket),
             Err(error) => absent = Some(error),
         }
@@ -207,7 +209,7 @@ async fn open_sockets() -> io::Result<Vec<RealUdp>> {
 }
 
 /// The next datagram at any socket. Nothing is lost when the future is dropped.
-async fn receive(sockets: &mut [RealUdp]) -> (SocketAddr, Vec<u8>) {
+async fn receive(sockets: &mut [ViaUdp<Real>]) -> (SocketAddr, Vec<u8>) {
     let mut buffer = vec![0; DATAGRAM_MAX];
     poll_fn(|cx| {
         for socket in sockets.iter_mut() {

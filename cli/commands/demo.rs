@@ -7,6 +7,7 @@ use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::storage;
+use crate::way::Outside;
 use fast_peer_core::dht::Task;
 use fast_peer_core::dht::message::Family;
 use fast_peer_core::id::TorrentId;
@@ -228,7 +229,7 @@ impl Member {
 }
 
 async fn start(config: Config) -> Result<(Engine, SocketAddr), Failure> {
-    let (engine, port) = Engine::start(config, &[HERE], Some(0..=0)).await?;
+    let (engine, port) = Engine::start(&Outside::direct(&[HERE]), config, Some(0..=0)).await?;
     Ok((engine, SocketAddr::new(HERE, port.expect("a port was asked for"))))
 }
 
@@ -270,7 +271,7 @@ async fn start_nodes() -> Result<Vec<(Engine, SocketAddr)>, Failure> {
 /// Serves a tracker on a port of its own until the task is aborted, and says where.
 async fn start_tracker() -> Result<Place, Failure> {
     let failed = |error| Failure::io(Exit::Network, "the tracker's port", &error);
-    let listener = Real.listen(SocketAddr::new(HERE, 0)).await.map_err(failed)?;
+    let listener = Real::default().listen(SocketAddr::new(HERE, 0)).await.map_err(failed)?;
     let url = format!("http://{}/announce", listener.local_addr().map_err(failed)?);
     let server = RefCell::new(TrackerServer::new(INTERVAL, Rng::new(engine::random_seed()?)));
     let start = Instant::now();

@@ -9,6 +9,7 @@ use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Bootstrap;
 use crate::output::Output;
+use crate::way::{HostPort, Outside, Way};
 use clap::FromArgMatches as _;
 use fast_peer_core::dht::node_id::NodeId;
 use fast_peer_core::dht::{Announced, Summary, Task};
@@ -17,7 +18,6 @@ use fast_peer_core::session::{Config, Found, Notice};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -65,9 +65,8 @@ enum Command {
 struct Asking {
     #[command(flatten)]
     bootstrap: Bootstrap,
-    /// Address to ask from; may be repeated [default: all]
-    #[arg(long, value_name = "ADDRESS")]
-    bind: Vec<IpAddr>,
+    #[command(flatten)]
+    way: Way,
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
@@ -107,8 +106,8 @@ struct GetPeers {
 #[derive(Debug, clap::Args)]
 struct Ping {
     /// The address
-    #[arg(value_name = "HOST:PORT", value_parser = super::download::peer)]
-    to: SocketAddr,
+    #[arg(value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    to: HostPort,
     #[command(flatten)]
     asking: Asking,
 }
@@ -133,7 +132,6 @@ struct Scrape {
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let Some(command) = self.command else { return download(self.magnet, self.out, out) };
-        engine::refuse_proxy()?;
         engine::block_on(async {
             match command {
                 Command::Announce(args) => args.run(out).await,
@@ -174,25 +172,24 @@ struct Asker {
 }
 
 impl Asking {
-    async fn start(&self) -> Result<Asker, Failure> {
-        let (engine, _) = start(&self.bootstrap, &self.bind, 0..=0, true).await?;
+    async fn start(&self, outside: &Outside) -> Result<Asker, Failure> {
+        let (engine, _) = start(outside, &self.bootstrap, 0..=0, true).await?;
         Ok(Asker { engine, patience: Duration::from_secs(self.timeout) })
     }
 }
 
 /// A session that takes part in the DHT alone.
 async fn start(
+    outside: &Outside,
     bootstrap: &Bootstrap,
-    bind: &[IpAddr],
     ports: RangeInclusive<u16>,
     read_only: bool,
-) -> Result<(Engine, u16), Failure> {
+) -> Result<(Engine, Option<u16>), Failure> {
     let dht = Some(bootstrap.config(read_only));
     let config = Config { dht, lsd: false, pex: false, ..Config::default() };
-    let bind = if bind.is_empty() { &engine::ANY } else { bind };
-    let (mut engine, port) = Engine::start(config, bind, Some(ports)).await?;
+    let (mut engine, port) = Engine::start(outside, config, Some(ports)).await?;
     engine.keep();
-    Ok((engine, port.expect("a port was asked for")))
+    Ok((engine, port))
 }
 
 impl Asker {
@@ -258,9 +255,10 @@ fn silent(asked: u32) -> Failure {
 
 impl Announce {
     async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let info_hash = hash_of(&self.torrent).await?;
+        let outside = self.asking.way.open()?;
+        let info_hash = hash_of(&outside, &self.torrent).await?;
         let announce = Some(Announced { port: self.port, implied_port: false, seed: self.seed });
-        let mut asker = self.asking.start().await?;
+        let mut asker = self.asking.start(&outside).await?;
         let task = Task::GetPeers { info_hash, announce, noseed: self.seed };
         let asked = asker.look_up(task, |_| Ok(())).await;
         let summary = asker.end(asked).await?;
@@ -280,7 +278,7 @@ impl Announce {
 
 impl FindNode {
     async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut asker = self.asking.start().await?;
+        let mut asker = self.asking.start(&self.asking.way.open()?).await?;
         let mut nodes = vec![];
         let asked = asker.look_up(Task::FindNode { target: self.target }, |found| {
             if let Found::Nodes(some) = found {
@@ -304,8 +302,9 @@ impl FindNode {
 
 impl GetPeers {
     async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let info_hash = hash_of(&self.torrent).await?;
-        let mut asker = self.asking.start().await?;
+        let outside = self.asking.way.open()?;
+        let info_hash = hash_of(&outside, &self.torrent).await?;
+        let mut asker = self.asking.start(&outside).await?;
         let mut known = BTreeSet::new();
         let task = Task::GetPeers { info_hash, announce: None, noseed: false };
         let asked = asker.look_up(task, |found| {
@@ -326,9 +325,11 @@ impl GetPeers {
 
 impl Ping {
     async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut asker = self.asking.start().await?;
+        let outside = self.asking.way.open()?;
+        let to = self.to.resolve(&outside).await?;
+        let mut asker = self.asking.start(&outside).await?;
         let (start, mut pong) = (Instant::now(), None);
-        let asked = asker.look_up(Task::Ping { to: self.to }, |found| {
+        let asked = asker.look_up(Task::Ping { to }, |found| {
             if let Found::Pong { from, id } = found {
                 pong = Some((from, id, start.elapsed()));
             }
@@ -337,7 +338,7 @@ impl Ping {
         let asked = asked.await;
         asker.end(asked).await?;
         let Some((from, id, took)) = pong else {
-            return Err(Failure::new(Exit::Timeout, format!("{}: no node answered there", self.to)));
+            return Err(Failure::new(Exit::Timeout, format!("{to}: no node answered there")));
         };
         let (id, millis) = (id.to_string(), took.as_secs_f64() * 1000.0);
         if out.is_json() {
@@ -349,7 +350,7 @@ impl Ping {
 
 impl Sample {
     async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut asker = self.asking.start().await?;
+        let mut asker = self.asking.start(&self.asking.way.open()?).await?;
         let mut known = BTreeSet::new();
         let asked = asker.look_up(Task::Sample { target: self.target }, |found| {
             let Found::Samples { from, hashes, count, interval } = found else { return Ok(()) };
@@ -370,8 +371,9 @@ impl Sample {
 
 impl Scrape {
     async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let info_hash = hash_of(&self.torrent).await?;
-        let mut asker = self.asking.start().await?;
+        let outside = self.asking.way.open()?;
+        let info_hash = hash_of(&outside, &self.torrent).await?;
+        let mut asker = self.asking.start(&outside).await?;
         let mut counts = None;
         let asked = asker.look_up(Task::Scrape { info_hash }, |found| {
             if let Found::Scraped { seeds, peers } = found {
@@ -399,8 +401,8 @@ impl Scrape {
 }
 
 /// The infohash of what a user names.
-async fn hash_of(source: &OsString) -> Result<InfoHash, Failure> {
-    Ok(Swarm::find(source).await?.info_hash)
+async fn hash_of(outside: &Outside, source: &OsString) -> Result<InfoHash, Failure> {
+    Ok(Swarm::find(outside, source).await?.info_hash)
 }
 
 /// Forty hexadecimal digits.

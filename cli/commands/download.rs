@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line, size};
 use crate::storage::{self, Selection};
+use crate::way::{HostPort, Outside};
 use fast_peer_core::id::{InfoHash, TorrentId};
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Order;
@@ -15,7 +16,6 @@ use fast_peer_io::disk::StorageSpec;
 use serde_json::json;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
     /// A peer to connect to; may be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = peer)]
-    peer: Vec<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    peer: Vec<HostPort>,
     /// A tracker to ask besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL")]
     tracker: Vec<String>,
@@ -93,7 +93,6 @@ struct Job {
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        engine::refuse_proxy()?;
         let sources = self.all_sources()?;
         if sources.len() > 1 && self.out.is_some() {
             return Err(Failure::new(Exit::Option, "--out names one download, but there are several"));
@@ -123,8 +122,12 @@ impl Args {
     }
 
     /// The torrent with the peers and trackers that the user names, and where it goes if it is known what it holds.
-    async fn prepare(&self, source: &OsString) -> Result<(NewTorrent, Option<StorageSpec>), Failure> {
-        let mut new = self.find(source).await?;
+    async fn prepare(
+        &self,
+        outside: &Outside,
+        source: &OsString,
+    ) -> Result<(NewTorrent, Option<StorageSpec>), Failure> {
+        let mut new = self.find(outside, source).await?;
         let storage = match new.content.take() {
             None => None,
             Some(content) => {
@@ -136,9 +139,9 @@ impl Args {
         Ok((new, storage))
     }
 
-    async fn find(&self, source: &OsString) -> Result<NewTorrent, Failure> {
-        let mut new = link::find(source).await?;
-        new.peers.extend(&self.peer);
+    async fn find(&self, outside: &Outside, source: &OsString) -> Result<NewTorrent, Failure> {
+        let mut new = link::find(outside, source).await?;
+        new.peers.extend(outside.resolve(&self.peer).await?);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
         Ok(new)
     }
@@ -157,8 +160,10 @@ impl Args {
             let content = self.selection.choose(content)?;
             Ok(NewContent { order: Order::Sequential, first_last: self.first_last, ..content })
         };
+        let outside = self.network.way.open()?;
         let setup = super::stream::Setup {
-            new: self.find(source).await?,
+            new: self.find(&outside, source).await?,
+            outside: &outside,
             choose: &choose,
             stop_after: self.stop_timeout.map(Duration::from_secs),
             network: &self.network,
@@ -172,6 +177,7 @@ impl Args {
 struct Run<'a> {
     args: &'a Args,
     out: &'a mut Output,
+    outside: Outside,
     engine: Engine,
     jobs: Vec<Job>,
     progress: Progress,
@@ -180,10 +186,11 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn start(args: &'a Args, out: &'a mut Output) -> Result<Self, Failure> {
-        let (engine, port) = args.network.start().await?;
+        let outside = args.network.way.open()?;
+        let (engine, port) = args.network.start(&outside).await?;
         tracing::info!(?port, "listening");
         let progress = Progress::new(&args.progress);
-        Ok(Self { args, out, engine, jobs: vec![], progress, failure: None })
+        Ok(Self { args, out, outside, engine, jobs: vec![], progress, failure: None })
     }
 
     /// Works through all sources; the last failure decides how the run ended.
@@ -233,7 +240,7 @@ impl<'a> Run<'a> {
     }
 
     async fn add(&mut self, source: &OsString) {
-        match self.args.prepare(source).await {
+        match self.args.prepare(&self.outside, source).await {
             Ok((new, storage)) => {
                 let info_hash = new.hashes.swarm();
                 let torrent = new.content.as_ref().map(|content| Arc::clone(&content.metainfo));
@@ -471,16 +478,6 @@ impl<'a> Run<'a> {
             self.fail(Failure::io(Exit::Unknown, "--on-done", &error));
         }
     }
-}
-
-/// An address; names of peers are looked up at once.
-pub(super) fn peer(text: &str) -> Result<SocketAddr, String> {
-    use std::net::ToSocketAddrs as _;
-    if let Ok(addr) = text.parse() {
-        return Ok(addr);
-    }
-    let mut addrs = text.to_socket_addrs().map_err(|error| format!("{text}: {error}; write HOST:PORT"))?;
-    addrs.next().ok_or_else(|| format!("{text} has no address"))
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

@@ -5,6 +5,7 @@ use crate::engine::{self, Engine};
 use crate::exit::Failure;
 use crate::network::Bootstrap;
 use crate::trackers::Tracker;
+use crate::way::Outside;
 use fast_peer_core::dht::{Summary, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::magnet::Magnet;
@@ -70,7 +71,11 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    pub(super) async fn start(swarm: &Swarm, wanted: &Wanted<'_>) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        outside: &Outside,
+        swarm: &Swarm,
+        wanted: &Wanted<'_>,
+    ) -> Result<Self, Failure> {
         let announce = announce(swarm, wanted.port)?;
         let mut asking = JoinSet::new();
         let can_do_without = wanted.dht.is_some() || wanted.takes_part();
@@ -78,7 +83,7 @@ impl Finder {
             let has_some = !added.is_empty() || !swarm.trackers.is_empty();
             has_some || !can_do_without
         });
-        let trackers = trackers.map(|added| all_trackers(&swarm.trackers, added)).transpose()?;
+        let trackers = trackers.map(|added| all_trackers(outside, &swarm.trackers, added)).transpose()?;
         for mut tracker in trackers.into_iter().flatten() {
             let (announce, patience) = (announce.clone(), wanted.patience);
             asking.spawn_local(async move {
@@ -96,18 +101,18 @@ impl Finder {
             asks_dht: wanted.dht.is_some(),
             waiting: VecDeque::new(),
         };
-        finder.join(swarm, wanted).await?;
+        finder.join(outside, swarm, wanted).await?;
         Ok(finder)
     }
 
     /// Starts a session, if what is wanted takes one.
-    async fn join(&mut self, swarm: &Swarm, wanted: &Wanted<'_>) -> Result<(), Failure> {
+    async fn join(&mut self, outside: &Outside, swarm: &Swarm, wanted: &Wanted<'_>) -> Result<(), Failure> {
         if !wanted.takes_part() && wanted.dht.is_none() {
             return Ok(());
         }
         let dht = wanted.dht.map(|bootstrap| bootstrap.config(true));
         let config = Config { dht, pex: wanted.pex, lsd: wanted.lsd, ..Config::default() };
-        let (mut engine, _) = Engine::start(config, &engine::ANY, Some(0..=0)).await?;
+        let (mut engine, _) = Engine::start(outside, config, Some(0..=0)).await?;
         engine.keep();
         if wanted.takes_part() {
             let magnet = Magnet { info_hash: Some(swarm.info_hash), ..Magnet::default() };
@@ -215,6 +220,7 @@ fn announce(swarm: &Swarm, port: u16) -> Result<Announce, Failure> {
         info_hash: swarm.info_hash,
         peer_id: peer_id()?,
         port,
+        ip: None,
         uploaded: 0,
         downloaded: 0,
         // Trackers name no seeds to seeds.

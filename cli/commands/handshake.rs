@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::Bootstrap;
 use crate::output::{Output, size};
 use crate::view::hex;
+use crate::way::{HostPort, Outside, Way};
 use bytes::BytesMut;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::session::Config;
@@ -14,7 +15,7 @@ use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
 };
-use fast_peer_io::net::{Net as _, Real};
+use fast_peer_io::net::Net as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -33,8 +34,8 @@ pub(crate) struct Args {
     /// Torrent file, http(s) URL of one, magnet link, or infohash
     torrent: OsString,
     /// The peer [default: the first to answer of those that the link, trackers and the DHT name]
-    #[arg(value_name = "HOST:PORT", value_parser = super::download::peer)]
-    peer: Option<SocketAddr>,
+    #[arg(value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    peer: Option<HostPort>,
     /// A tracker to ask for peers besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL", value_parser = tracker_url)]
     tracker: Vec<TrackerUrl>,
@@ -43,20 +44,25 @@ pub(crate) struct Args {
     /// Don't ask the DHT for peers
     #[arg(long)]
     no_dht: bool,
+    #[command(flatten)]
+    way: Way,
 }
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        engine::refuse_proxy()?;
         engine::block_on(async {
-            let swarm = Rc::new(Swarm::find(&self.torrent).await?);
+            let outside = self.way.open()?;
+            let swarm = Rc::new(Swarm::find(&outside, &self.torrent).await?);
             let (peer, said) = tokio::select! {
                 biased;
                 _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
                 said = async {
-                    match self.peer {
-                        Some(peer) => Ok((peer, greet(peer, &swarm).await?)),
-                        None => self.greet_any(&swarm).await,
+                    match &self.peer {
+                        Some(peer) => {
+                            let peer = peer.resolve(&outside).await?;
+                            Ok((peer, greet(&outside, peer, &swarm).await?))
+                        }
+                        None => self.greet_any(&outside, &swarm).await,
                     }
                 } => said?,
             };
@@ -65,7 +71,7 @@ impl Args {
     }
 
     /// Greets peers as they are found, several at a time, until one has answered.
-    async fn greet_any(&self, swarm: &Rc<Swarm>) -> Result<(SocketAddr, Said), Failure> {
+    async fn greet_any(&self, outside: &Outside, swarm: &Rc<Swarm>) -> Result<(SocketAddr, Said), Failure> {
         let is_private = swarm.torrent.as_ref().is_some_and(|torrent| torrent.is_private());
         let wanted = Wanted {
             trackers: Some(&self.tracker),
@@ -79,10 +85,10 @@ impl Args {
         let mut waiting: VecDeque<SocketAddr> = VecDeque::new();
         for (host, port) in &swarm.peers {
             // One that is not there is like one that does not answer.
-            let ips = Real.resolve(host).await.unwrap_or_default();
+            let ips = outside.net.resolve(host).await.unwrap_or_default();
             waiting.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, *port)));
         }
-        let mut finder = match Finder::start(swarm, &wanted).await {
+        let mut finder = match Finder::start(outside, swarm, &wanted).await {
             Ok(finder) => Some(finder),
             Err(_) if !waiting.is_empty() => None,
             Err(failure) => return Err(failure),
@@ -93,8 +99,8 @@ impl Args {
             while greeting.len() < MAX_GREETINGS
                 && let Some(peer) = waiting.pop_front()
             {
-                let swarm = Rc::clone(swarm);
-                greeting.spawn_local(async move { (peer, greet(peer, &swarm).await) });
+                let (outside, swarm) = (outside.clone(), Rc::clone(swarm));
+                greeting.spawn_local(async move { (peer, greet(&outside, peer, &swarm).await) });
             }
             if greeting.is_empty() && !is_searching {
                 break None;
@@ -148,9 +154,9 @@ enum Pieces {
     Count(u32),
 }
 
-async fn greet(peer: SocketAddr, swarm: &Swarm) -> Result<Said, Failure> {
+async fn greet(outside: &Outside, peer: SocketAddr, swarm: &Swarm) -> Result<Said, Failure> {
     let failed = |error: &io::Error| Failure::io(Exit::Network, peer, error);
-    let stream = timeout(CONNECT_LIMIT, Real.connect(peer)).await;
+    let stream = timeout(CONNECT_LIMIT, outside.net.connect(peer)).await;
     let stream =
         stream.map_err(|_| late(peer, "no connection", CONNECT_LIMIT))?.map_err(|error| failed(&error))?;
     let end = Instant::now() + HANDSHAKE_LIMIT;

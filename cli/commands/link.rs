@@ -7,12 +7,12 @@ use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::one_line;
 use crate::paths;
+use crate::way::{HostPort, Outside};
 use fast_peer_core::id::{InfoHash, InfoHashes, TorrentId};
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::metainfo::{Metainfo, wrap_info};
 use fast_peer_core::session::{NewContent, NewTorrent, Notice};
 use std::ffi::OsStr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use tokio::time::{Instant, interval, sleep_until};
 #[group(skip)]
 pub(crate) struct Asking {
     /// A peer to connect to; may be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
-    peer: Vec<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    peer: Vec<HostPort>,
     /// A tracker to ask besides the link's own; may be repeated
     #[arg(long, value_name = "URL")]
     pub(crate) tracker: Vec<String>,
@@ -44,11 +44,11 @@ impl Asking {
         if let Some(content) = new.content {
             return Ok(content.metainfo);
         }
-        engine::refuse_proxy()?;
-        new.peers.extend(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
         engine::block_on(async {
-            let mut engine = self.network.start_briefly().await?;
+            let outside = self.network.way.open()?;
+            new.peers.extend(outside.resolve(&self.peer).await?);
+            let mut engine = self.network.start_briefly(&outside).await?;
             let hash = new.hashes.swarm();
             let id = engine.add_link(new);
             let patience = Some(Duration::from_secs(self.stop_timeout));
@@ -61,9 +61,9 @@ impl Asking {
 
 /// The torrent that a user names: by a file, standard input, a web address, a magnet link, or its hash. What it holds is
 /// not known in the last two cases, unless peers have told before.
-pub(crate) async fn find(source: &OsStr) -> Result<NewTorrent, Failure> {
+pub(crate) async fn find(outside: &Outside, source: &OsStr) -> Result<NewTorrent, Failure> {
     let found = if is_web_address(source) {
-        Source::Torrent(Box::new(load(source).await?))
+        Source::Torrent(Box::new(load(outside, source).await?))
     } else {
         Source::read(source)?
     };

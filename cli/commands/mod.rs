@@ -23,12 +23,12 @@ mod swarm;
 pub(crate) mod verify;
 
 use crate::exit::{Exit, Failure};
+use crate::way::Outside;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::metainfo::{self, Metainfo};
 use fast_peer_core::session::{HttpError, NetError};
 use fast_peer_io::http::{Author, Client, Fetch};
-use fast_peer_io::net::Real;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -66,7 +66,7 @@ impl Source {
 }
 
 /// The torrent that a user names: a file, standard input, or a web address.
-pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
+pub(crate) async fn load(outside: &Outside, source: &OsStr) -> Result<Metainfo, Failure> {
     let Some(url) = source.to_str().filter(|_| is_web_address(source)) else {
         return match Source::read(source)? {
             Source::Torrent(torrent) => Ok(*torrent),
@@ -76,14 +76,15 @@ pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
         };
     };
     let fetch = Fetch { url, author: Author::User, max_body: metainfo::MAX_BYTES };
-    let answer = Client::new(Real, crate::engine::tls()?).get(fetch).await.map_err(|error| {
-        let exit = match error {
-            HttpError::Net(NetError::NoSuchName) => Exit::NameResolution,
-            HttpError::Net(NetError::TimedOut) => Exit::Timeout,
-            _ => Exit::Network,
-        };
-        Failure::new(exit, format!("{url}: {error}"))
-    })?;
+    let answer =
+        Client::new(outside.net.clone(), crate::engine::tls()?).get(fetch).await.map_err(|error| {
+            let exit = match error {
+                HttpError::Net(NetError::NoSuchName) => Exit::NameResolution,
+                HttpError::Net(NetError::TimedOut) => Exit::Timeout,
+                _ => Exit::Network,
+            };
+            Failure::new(exit, format!("{url}: {error}"))
+        })?;
     if answer.status != 200 {
         return Err(Failure::new(Exit::Network, format!("{url}: the server answered {}", answer.status)));
     }
@@ -91,8 +92,8 @@ pub(crate) async fn load(source: &OsStr) -> Result<Metainfo, Failure> {
 }
 
 /// The same, if it holds the hashes of all its pieces: a v2 torrent need not (BEP 52).
-pub(crate) async fn load_whole(source: &OsStr) -> Result<Metainfo, Failure> {
-    let torrent = load(source).await?;
+pub(crate) async fn load_whole(outside: &Outside, source: &OsStr) -> Result<Metainfo, Failure> {
+    let torrent = load(outside, source).await?;
     refuse_without_hashes(&source.display().to_string(), &torrent)?;
     Ok(torrent)
 }

@@ -6,6 +6,7 @@ use crate::engine::{self, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Bootstrap;
 use crate::output::{Output, one_line};
+use crate::way::{HostPort, Way};
 use fast_peer_core::dht::Summary;
 use fast_peer_core::torrent::known_peers;
 use fast_peer_core::tracker::{Answer, TrackerError, TrackerUrl};
@@ -31,8 +32,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", value_parser = tracker_url)]
     tracker: Vec<TrackerUrl>,
     /// A peer to ask for others; may be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
-    peer: Vec<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    peer: Vec<HostPort>,
     #[command(flatten)]
     bootstrap: Bootstrap,
     /// Don't ask the DHT
@@ -44,6 +45,8 @@ pub(crate) struct Args {
     /// The port to announce to trackers. Nobody listens there; they are told of the leave at once
     #[arg(long, value_name = "PORT", default_value_t = 6881, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    #[command(flatten)]
+    way: Way,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -60,9 +63,9 @@ enum Source {
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        engine::refuse_proxy()?;
         engine::block_on(async {
-            let swarm = Swarm::find(&self.torrent).await?;
+            let outside = self.way.open()?;
+            let swarm = Swarm::find(&outside, &self.torrent).await?;
             let sources = self.sources(&swarm)?;
             let asks = |source| sources.contains(&source);
             let wanted = Wanted {
@@ -70,12 +73,12 @@ impl Args {
                 dht: asks(Source::Dht).then_some(&self.bootstrap),
                 pex: asks(Source::Pex),
                 lsd: asks(Source::Lsd),
-                peers: &self.peer,
+                peers: &outside.resolve(&self.peer).await?,
                 port: self.port,
                 patience: Duration::from_secs(self.timeout),
             };
             let end = wanted.takes_part().then(|| Instant::now() + Duration::from_secs(self.timeout));
-            let mut finder = Finder::start(&swarm, &wanted).await?;
+            let mut finder = Finder::start(&outside, &swarm, &wanted).await?;
             let mut told = Told::default();
             let listened = told.listen(&mut finder, end, out).await;
             finder.end().await?;

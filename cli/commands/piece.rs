@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line, size};
 use crate::storage;
+use crate::way::HostPort;
 use fast_peer_core::id::{JobId, TorrentId};
 use fast_peer_core::lengths::PieceIndex;
 use fast_peer_core::metainfo::Metainfo;
@@ -16,7 +17,6 @@ use fast_peer_io::disk::{Disk as _, Files, StorageSpec};
 use serde_json::json;
 use std::ffi::OsString;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     force: bool,
     /// A peer to connect to; may be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
-    peer: Vec<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    peer: Vec<HostPort>,
     /// A tracker to ask besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL")]
     tracker: Vec<String>,
@@ -59,9 +59,10 @@ struct Stored {
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        engine::refuse_proxy()?;
         engine::block_on(async {
-            let new = link::find(&self.torrent).await?;
+            let outside = self.network.way.open()?;
+            let mut new = link::find(&outside, &self.torrent).await?;
+            new.peers.extend(outside.resolve(&self.peer).await?);
             if let Some(content) = &new.content {
                 self.piece_of(&content.metainfo)?;
             }
@@ -71,7 +72,7 @@ impl Args {
             }
             let folder = tempfile::tempdir();
             let folder = folder.map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
-            let (mut engine, _) = self.network.start().await?;
+            let (mut engine, _) = self.network.start(&outside).await?;
             let stored = self.download(&mut engine, new, folder.path()).await;
             engine.stop().await?;
             let Stored { torrent, piece, storage } = stored?;
@@ -100,7 +101,6 @@ impl Args {
         mut new: NewTorrent,
         folder: &Path,
     ) -> Result<Stored, Failure> {
-        new.peers.extend(&self.peer);
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
         let (id, stored) = match new.content.take() {
             Some(content) => {

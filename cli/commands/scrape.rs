@@ -5,6 +5,7 @@ use crate::engine;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, one_line};
 use crate::trackers::Tracker;
+use crate::way::Way;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::tracker::{MAX_SCRAPE, ScrapeCounts, TrackerError, TrackerUrl};
 use serde_json::json;
@@ -24,6 +25,8 @@ pub(crate) struct Args {
     /// How long a tracker has to answer
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
+    #[command(flatten)]
+    way: Way,
 }
 
 /// A tracker, the numbers of the torrents it was asked for, and what it said of each.
@@ -35,13 +38,14 @@ struct Asked {
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        engine::refuse_proxy()?;
         engine::block_on(async {
+            let outside = self.way.open()?;
             let mut swarms = vec![];
             for torrent in &self.torrents {
-                swarms.push(Swarm::find(torrent).await?);
+                swarms.push(Swarm::find(&outside, torrent).await?);
             }
-            let trackers = all_trackers(swarms.iter().flat_map(|swarm| &swarm.trackers), &self.tracker)?;
+            let trackers =
+                all_trackers(&outside, swarms.iter().flat_map(|swarm| &swarm.trackers), &self.tracker)?;
             let asked = self.ask_all(trackers, &swarms).await?;
             show(&swarms, &asked, out)
         })

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line};
 use crate::storage;
+use crate::way::{HostPort, Outside};
 use crate::{engine, output};
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::metainfo::Metainfo;
@@ -14,7 +15,6 @@ use fast_peer_core::session::{NewTorrent, Notice};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     torrents: Option<PathBuf>,
     /// A peer to connect to; may be repeated
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    peer: Vec<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
+    peer: Vec<HostPort>,
     /// A tracker to tell besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL")]
     tracker: Vec<String>,
@@ -50,16 +50,17 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        engine::refuse_proxy()?;
         engine::block_on(self.seed(out))
     }
 
     async fn seed(self, out: &mut Output) -> Result<(), Failure> {
-        let torrents = self.all_torrents().await?;
+        let outside = self.network.way.open()?;
+        let torrents = self.all_torrents(&outside).await?;
+        let peers = outside.resolve(&self.peer).await?;
         let mut config = self.network.config();
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
-        let (mut engine, port) = self.network.start_with(config).await?;
+        let (mut engine, port) = self.network.start_with(&outside, config).await?;
         let mut names = BTreeMap::new();
         let mut total = 0;
         for (torrent, data) in torrents {
@@ -67,7 +68,7 @@ impl Args {
             let spec = storage::existing(&torrent, &data, &priorities)?;
             total += torrent.lengths().total();
             let mut new = NewTorrent::new(Arc::clone(&torrent));
-            new.peers.clone_from(&self.peer);
+            new.peers.clone_from(&peers);
             new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
             names.insert(engine.add(new, spec), torrent);
         }
@@ -108,11 +109,11 @@ impl Args {
         }
     }
 
-    async fn all_torrents(&self) -> Result<Vec<(Arc<Metainfo>, PathBuf)>, Failure> {
+    async fn all_torrents(&self, outside: &Outside) -> Result<Vec<(Arc<Metainfo>, PathBuf)>, Failure> {
         let Some(folder) = &self.torrents else {
             let source = self.torrent.as_ref().expect("the parser asks for one of both");
             let data = self.data.clone().unwrap_or_else(|| PathBuf::from("."));
-            let Some(content) = link::find(source).await?.content else {
+            let Some(content) = link::find(outside, source).await?.content else {
                 let message =
                     format!("{}: what it holds is not known here: download it first", source.display());
                 return Err(Failure::new(Exit::Magnet, message));
@@ -131,7 +132,7 @@ impl Args {
         paths.sort();
         let mut torrents = vec![];
         for path in paths {
-            torrents.push((Arc::new(load_whole(path.as_os_str()).await?), data.clone()));
+            torrents.push((Arc::new(load_whole(outside, path.as_os_str()).await?), data.clone()));
         }
         if torrents.is_empty() {
             return Err(Failure::new(Exit::Open, format!("{}: no torrent in it", folder.display())));

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::Output;
 use crate::storage;
+use crate::way::Outside;
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::lengths::FileIndex;
 use fast_peer_core::metainfo::Metainfo;
@@ -24,6 +25,7 @@ pub(super) struct Setup<'a> {
     pub(super) choose: &'a dyn Fn(NewContent) -> Result<NewContent, Failure>,
     pub(super) stop_after: Option<Duration>,
     pub(super) network: &'a Network,
+    pub(super) outside: &'a Outside,
     pub(super) progress: &'a progress::Args,
 }
 
@@ -35,7 +37,7 @@ pub(super) async fn run(mut setup: Setup<'_>, out: &mut Output) -> Result<(), Fa
     }
     let folder =
         tempfile::tempdir().map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
-    let (mut engine, _) = setup.network.start().await?;
+    let (mut engine, _) = setup.network.start(setup.outside).await?;
     let streamed = stream(&mut engine, setup, known, folder.path(), out).await;
     engine.stop().await?;
     streamed

@@ -5,6 +5,7 @@ use crate::engine;
 use crate::exit::{Exit, Failure};
 use crate::output::one_line;
 use crate::trackers::Tracker;
+use crate::way::Outside;
 use fast_peer_core::id::{InfoHash, PeerId};
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::rng::Rng;
@@ -27,9 +28,9 @@ pub(super) struct Swarm {
 
 impl Swarm {
     /// That of a torrent file, an http(s) URL of one, a magnet link, or a bare infohash.
-    pub(super) async fn find(source: &OsStr) -> Result<Self, Failure> {
+    pub(super) async fn find(outside: &Outside, source: &OsStr) -> Result<Self, Failure> {
         let found = if is_web_address(source) {
-            Source::Torrent(Box::new(load(source).await?))
+            Source::Torrent(Box::new(load(outside, source).await?))
         } else {
             Source::read(source)?
         };
@@ -63,6 +64,7 @@ pub(super) fn tracker_url(text: &str) -> Result<TrackerUrl, String> {
 
 /// The trackers that torrents name, and those that the user adds, which may be asked whatever they are.
 pub(super) fn all_trackers<'a>(
+    outside: &Outside,
     named: impl IntoIterator<Item = &'a TrackerUrl>,
     added: &[TrackerUrl],
 ) -> Result<Vec<Tracker>, Failure> {
@@ -75,7 +77,7 @@ pub(super) fn all_trackers<'a>(
     if urls.is_empty() {
         return Err(Failure::new(Exit::Option, "there is no tracker to ask; --tracker names one"));
     }
-    urls.into_iter().map(|(url, author)| Tracker::new(url, author)).collect()
+    urls.into_iter().map(|(url, author)| Tracker::new(outside, url, author)).collect()
 }
 
 /// Tells which trackers did not answer; a failure if no other did.

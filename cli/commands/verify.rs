@@ -5,6 +5,7 @@ use crate::engine::{self, Engine};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::storage;
+use crate::way::{Outside, Way};
 use fast_peer_core::pieces::Priority;
 use fast_peer_core::session::{Config, NewContent, NewTorrent, Notice};
 use serde_json::json;
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     /// Its file or folder, or the folder that holds it
     #[arg(default_value = ".")]
     data: PathBuf,
+    #[command(flatten)]
+    way: Way,
 }
 
 impl Args {
@@ -28,12 +31,12 @@ impl Args {
     }
 
     async fn verify(self, out: &mut Output) -> Result<(), Failure> {
-        let torrent = Arc::new(load_whole(&self.torrent).await?);
+        let torrent = Arc::new(load_whole(&self.way.open()?, &self.torrent).await?);
         // Nothing is wanted under a name, so nothing is created or renamed.
         let priorities = vec![Priority::Skip; torrent.files().len()];
         let wanted = vec![Priority::Normal; torrent.files().len()];
         let spec = storage::existing(&torrent, &self.data, &wanted)?;
-        let (mut engine, _) = Engine::start(Config::default(), &[], None).await?;
+        let (mut engine, _) = Engine::start(&Outside::direct(&[]), Config::default(), None).await?;
         let content = NewContent { priorities, ..NewContent::new(Arc::clone(&torrent)) };
         let new = NewTorrent { check_only: true, ..content.into() };
         let id = engine.add(new, spec);

@@ -382,6 +382,7 @@ fn question(rng: &mut Rng) -> Question {
         info_hash: InfoHash([7; 20]),
         peer_id: PeerId([1; 20]),
         port: 6881,
+        ip: None,
         uploaded: 0,
         downloaded: 0,
         left: 1,

@@ -93,7 +93,7 @@ impl Get {
             }
             Target::Place(place) => place,
         };
-        let mut asker = self.asking.start().await?;
+        let mut asker = self.asking.start(&self.asking.way.open()?).await?;
         let found = get(&mut asker, target, salt).await;
         let (item, summary) = asker.end(found).await?;
         let Some(item) = item else {
@@ -130,7 +130,7 @@ impl Put {
             None => Item::immutable(&value),
         };
         let mut item = checked.map_err(|error| refused(&error))?;
-        let mut asker = self.asking.start().await?;
+        let mut asker = self.asking.start(&self.asking.way.open()?).await?;
         let put = async {
             if let (Some(key), None) = (&key, self.seq) {
                 let (last, _) = get(&mut asker, item.target(), salt.clone()).await?;

@@ -5,10 +5,11 @@ use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::{Bootstrap, ports};
 use crate::output::Output;
+use crate::way::Way;
 use fast_peer_core::dht::message::Family;
 use fast_peer_core::dht::{Dht, Task};
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::time::{Instant, interval_at};
@@ -21,9 +22,8 @@ pub(super) struct Node {
     /// UDP port to listen on: one, or a range of which the first free one is taken
     #[arg(long, value_name = "PORT[-PORT]", default_value = "6881-6999", value_parser = ports)]
     port: RangeInclusive<u16>,
-    /// Address to listen on; may be repeated [default: all]
-    #[arg(long, value_name = "ADDRESS")]
-    bind: Vec<IpAddr>,
+    #[command(flatten)]
+    way: Way,
 }
 
 /// Arguments of `dht stats`.
@@ -36,9 +36,13 @@ pub(super) struct Stats {
 impl Node {
     /// Says where it listens, and how it is once in a while.
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let (mut engine, port) = start(&self.bootstrap, &self.bind, self.port.clone(), false).await?;
-        let addrs: &[IpAddr] = if self.bind.is_empty() { &crate::engine::ANY } else { &self.bind };
-        let addrs: Vec<_> = addrs.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let outside = self.way.open()?;
+        let (mut engine, port) = start(&outside, &self.bootstrap, self.port.clone(), false).await?;
+        let Some(port) = port else {
+            let message = "others can't reach a node behind a proxy: it takes none, --proxy ''";
+            return Err(Failure::new(Exit::Option, message));
+        };
+        let addrs: Vec<_> = outside.addrs.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
         if out.is_json() {
             out.json(&json!({ "event": "listening", "addresses": addrs }))?;
         } else {
@@ -68,7 +72,7 @@ impl Node {
 
 impl Stats {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut asker = self.asking.start().await?;
+        let mut asker = self.asking.start(&self.asking.way.open()?).await?;
         let own = asker.engine.with_session(|session| {
             let node = session.dht().and_then(|dht| dht.node(Family::V4));
             node.expect("there is a node of each family").id()

@@ -4,6 +4,7 @@ use super::dht::DhtConfig;
 use crate::id::PeerId;
 use crate::rng::Rng;
 use alloc::string::String;
+use core::net::IpAddr;
 
 /// The settings of a session that do not change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,12 @@ pub struct Config {
     pub lsd: bool,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
+    /// The port at which peers are told to reach us, whatever the session listens on: somebody else lets them through from
+    /// there.
+    pub announce_port: Option<u16>,
+    /// The address at which trackers are told that we are, where theirs of us would be wrong (BEP 3, 15). Many don't
+    /// believe it.
+    pub announce_ip: Option<IpAddr>,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
     /// Bytes a second received; nothing means no limit.
@@ -52,6 +59,8 @@ impl Default for Config {
             pex: true,
             lsd: true,
             store_budget: 8 << 20,
+            announce_port: None,
+            announce_ip: None,
             dht: None,
             down_bytes_per_s: None,
             up_bytes_per_s: None,

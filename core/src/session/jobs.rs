@@ -155,6 +155,7 @@ impl Session {
             info_hash: torrent.info_hash(),
             peer_id: self.common.peer_id,
             port: self.listen_port,
+            ip: self.config.announce_ip,
             uploaded,
             downloaded,
             left,

@@ -68,6 +68,7 @@ pub struct Session {
     /// Nothing without a DHT.
     network: Option<Network>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Where peers are told to reach us; zero if they can't.
     listen_port: u16,
     down: RateLimiter,
     up: RateLimiter,
@@ -145,7 +146,7 @@ impl Session {
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
             network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
             datagrams: VecDeque::new(),
-            listen_port: 0,
+            listen_port: config.announce_port.unwrap_or(0),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -222,10 +223,12 @@ impl Session {
             Event::HttpDone { job, result } => self.on_http(now, job, result),
             Event::LearnNodes { nodes } => self.tell_dht(now, crate::dht::Event::Learn(nodes)),
             Event::Listening { port } => {
-                self.listen_port = port;
+                let told = self.config.announce_port.unwrap_or(port);
+                self.listen_port = told;
                 for id in self.torrents.keys().copied().collect::<Vec<_>>() {
-                    self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
+                    self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, told, out));
                 }
+                // In the local network nothing lies between.
                 self.tell_lsd(now, lsd::Event::Listening { port });
             }
             Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),

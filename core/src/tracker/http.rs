@@ -15,7 +15,7 @@ use core::time::Duration;
 ///
 /// The infohash and the peer id come first of what is added: some trackers insist.
 pub fn announce_url(url: &TrackerUrl, announce: &Announce) -> String {
-    let Announce { info_hash, peer_id, port, uploaded, downloaded, left, encryption, request } = announce;
+    let Announce { info_hash, peer_id, port, ip, uploaded, downloaded, left, encryption, request } = announce;
     let mut text = String::from(url.as_str());
     text.push(if url.path_and_query().contains('?') { '&' } else { '?' });
     text.push_str("info_hash=");
@@ -25,7 +25,10 @@ pub fn announce_url(url: &TrackerUrl, announce: &Announce) -> String {
     let mut add = |name: &str, value: &dyn core::fmt::Display| {
         write!(text, "&{name}={value}").expect("writing to a string does not fail");
     };
-    add("port", port);
+    add("port", &named_port(*port));
+    if let Some(ip) = ip {
+        add("ip", ip);
+    }
     add("uploaded", uploaded);
     add("downloaded", downloaded);
     add("left", left);
@@ -44,6 +47,12 @@ pub fn announce_url(url: &TrackerUrl, announce: &Announce) -> String {
         escape(id, &mut text);
     }
     text
+}
+
+/// Some trackers refuse whoever can't be connected to, as port 0 would say. Nothing listens on port 1 either (BEP 3 has no
+/// word for it).
+pub(super) fn named_port(port: u16) -> u16 {
+    port.max(1)
 }
 
 /// Reads what an HTTP tracker answered to an announce.
@@ -165,6 +174,7 @@ mod tests {
             ),
             peer_id: PeerId(*b"-FP0100-0123456789ab"),
             port: 6881,
+            ip: None,
             uploaded: 1,
             downloaded: 2,
             left: 3,

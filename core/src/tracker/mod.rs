@@ -37,6 +37,7 @@ pub use url::{MAX_TRACKERS, Scheme, TrackerUrl, UrlError, parse_tiers, redacted}
 use crate::id::{InfoHash, PeerId};
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 
 /// What an announce tells beyond the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +91,10 @@ pub struct Announce {
     pub info_hash: InfoHash,
     /// What we call ourselves.
     pub peer_id: PeerId,
-    /// Where we accept connections.
+    /// Where we accept connections; zero if nobody can connect to us.
     pub port: u16,
+    /// The address at which we do, where the tracker would take another for it.
+    pub ip: Option<IpAddr>,
     /// Payload bytes sent since the torrent started.
     pub uploaded: u64,
     /// Payload bytes received since the torrent started.

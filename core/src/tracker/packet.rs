@@ -1,8 +1,10 @@
 //! The packets of the UDP tracker protocol (BEP 15, 41), both ways.
 
+use super::http::named_port;
 use super::{Announce, AnnounceEvent};
 use crate::id::InfoHash;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 pub(super) const CONNECT: u32 = 0;
 pub(super) const ANNOUNCE: u32 = 1;
@@ -56,10 +58,13 @@ pub(super) fn announce(
     };
     out.extend(event.to_be_bytes());
     // Our address: 0 says that of the packet.
-    out.extend([0; 4]);
+    out.extend(match announce.ip {
+        Some(IpAddr::V4(ip)) => ip.octets(),
+        _ => [0; 4],
+    });
     out.extend(announce.request.key.to_be_bytes());
     out.extend(announce.request.num_want.to_be_bytes());
-    out.extend(announce.port.to_be_bytes());
+    out.extend(named_port(announce.port).to_be_bytes());
     // BEP 41: what is longer than an option is joined from several.
     for part in path_and_query.as_bytes().chunks(255) {
         out.extend([URL_DATA, part.len() as u8]);
@@ -171,6 +176,7 @@ mod tests {
             info_hash: InfoHash([0xaa; 20]),
             peer_id: PeerId([b'p'; 20]),
             port: 6881,
+            ip: None,
             uploaded: 3,
             downloaded: 1,
             left: 0x1_0000_0002,

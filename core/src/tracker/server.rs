@@ -345,6 +345,7 @@ mod tests {
             info_hash: HASH,
             peer_id: PeerId([b'p'; 20]),
             port: addr.port(),
+            ip: None,
             uploaded: 0,
             downloaded: 0,
             left,

@@ -22,17 +22,13 @@ pub(super) struct Datagrams<N: Net, D: Disk> {
 
 struct Socket<U> {
     udp: U,
-    is_ipv6: bool,
     /// Errors since something was received.
     errors: u32,
 }
 
 impl<N: Net, D: Disk> Datagrams<N, D> {
-    pub(super) fn new(hub: Rc<Hub<N, D>>, sockets: Vec<(SocketAddr, N::Udp)>) -> Self {
-        let sockets = sockets
-            .into_iter()
-            .map(|(local, udp)| Socket { udp, is_ipv6: local.is_ipv6(), errors: 0 })
-            .collect();
+    pub(super) fn new(hub: Rc<Hub<N, D>>, sockets: Vec<N::Udp>) -> Self {
+        let sockets = sockets.into_iter().map(|udp| Socket { udp, errors: 0 }).collect();
         // The kernel may join datagrams of one sender until they fill an IP packet.
         let buffers = (0..BATCH).map(|_| vec![0; 1 << 16].into()).collect();
         Self { hub, sockets, buffers, waiting: None, data: BytesMut::new() }
@@ -106,7 +102,7 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
                     to
                 }
             };
-            let Some(socket) = self.sockets.iter_mut().find(|socket| socket.is_ipv6 == to.is_ipv6()) else {
+            let Some(socket) = self.sockets.iter_mut().find(|socket| socket.udp.carries(to)) else {
                 continue;
             };
             match socket.udp.poll_send(cx, to, &self.data) {

@@ -14,7 +14,7 @@ use tracing::debug;
 pub(super) struct Sockets<N: Net> {
     pub(super) port: u16,
     pub(super) listeners: Vec<N::Listener>,
-    pub(super) udp: Vec<(SocketAddr, N::Udp)>,
+    pub(super) udp: Vec<N::Udp>,
 }
 
 impl<N: Net> Sockets<N> {
@@ -41,24 +41,31 @@ impl<N: Net> Sockets<N> {
             match net.listen(SocketAddr::new(*addr, sockets.port)).await {
                 Ok(listener) => {
                     sockets.port = listener.local_addr()?.port();
-                    let local = SocketAddr::new(*addr, sockets.port);
-                    sockets.udp.push((local, net.udp(local).await?));
+                    sockets.udp.push(net.udp(SocketAddr::new(*addr, sockets.port)).await?);
                     sockets.listeners.push(listener);
                 }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported) =>
-                {
+                Err(error) if is_absent(&error) => {
                     debug!("not listening on {addr}: {error}");
-                    absent = Some(error);
+                    // Where nobody can connect to us datagrams may come and go all the same.
+                    match net.udp(SocketAddr::new(*addr, sockets.port)).await {
+                        Ok(udp) => sockets.udp.push(udp),
+                        Err(error) if is_absent(&error) => absent = Some(error),
+                        Err(error) => return Err(error),
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
         match absent {
-            Some(error) if sockets.listeners.is_empty() => Err(error),
+            Some(error) if sockets.udp.is_empty() => Err(error),
             _ => Ok(sockets),
         }
     }
+}
+
+/// Whether the host has no such address, or lets nobody in.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
 }
 
 /// Lets remotes in for ever.

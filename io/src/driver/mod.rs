@@ -75,15 +75,19 @@ impl<N: Net, D: Disk> Driver<N, D> {
 
     /// Opens one port on all of `addrs` (unspecified ones for every interface), for streams and datagrams: the first of
     /// `ports` that is free, where zero lets the system choose. Datagrams are lost before this. Addresses of a family
-    /// that the host lacks are left out, unless all are.
-    pub async fn listen(&self, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<u16> {
+    /// that the host lacks are left out, unless all are. There is no port where nobody can connect to this host, as behind
+    /// a proxy.
+    pub async fn listen(&self, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<Option<u16>> {
         let Sockets { port, listeners, udp } = Sockets::open(&self.hub.net, addrs, ports).await?;
+        let port = (!listeners.is_empty()).then_some(port);
         for listener in listeners {
             self.hub.spawn(listen::accept(Rc::clone(&self.hub), listener));
         }
         let mut datagrams = Datagrams::new(Rc::clone(&self.hub), udp);
         self.hub.spawn(poll_fn(move |cx| datagrams.poll(cx)));
-        self.hub.event(Event::Listening { port });
+        if let Some(port) = port {
+            self.hub.event(Event::Listening { port });
+        }
         Ok(port)
     }
 

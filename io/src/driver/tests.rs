@@ -34,8 +34,8 @@ struct Client {
 impl Client {
     async fn start(seed: u8) -> Self {
         let session = Session::new(Config::default(), [seed; 32], Timestamp::ZERO);
-        let driver = Driver::new(Real, Files::new().unwrap(), Tls::from_env().unwrap(), session);
-        let port = driver.listen(&[LOCAL], 0..=0).await.unwrap();
+        let driver = Driver::new(Real::default(), Files::new().unwrap(), Tls::from_env().unwrap(), session);
+        let port = driver.listen(&[LOCAL], 0..=0).await.unwrap().unwrap();
         let handle = driver.handle();
         let notices = handle.notices();
         Self { handle, notices, running: spawn_local(driver.run()), addr: SocketAddr::new(LOCAL, port) }
@@ -169,11 +169,12 @@ async fn a_port_is_one_that_is_free_for_all() {
             let taken = tokio::net::UdpSocket::bind((LOCAL, 0)).await.unwrap();
             let port = taken.local_addr().unwrap().port();
             let session = Session::new(Config::default(), [1; 32], Timestamp::ZERO);
-            let driver = Driver::new(Real, Files::new().unwrap(), Tls::from_env().unwrap(), session);
+            let driver =
+                Driver::new(Real::default(), Files::new().unwrap(), Tls::from_env().unwrap(), session);
             let both = [LOCAL, IpAddr::V6(Ipv6Addr::LOCALHOST)];
             let error = driver.listen(&both, port..=port).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
-            let next = driver.listen(&both, port..=port.saturating_add(50)).await.unwrap();
+            let next = driver.listen(&both, port..=port.saturating_add(50)).await.unwrap().unwrap();
             assert!(next > port);
             assert!(TcpStream::connect((LOCAL, next)).await.is_ok());
         })

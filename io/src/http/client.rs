@@ -70,9 +70,10 @@ impl<N: Net> Client<N> {
     }
 
     async fn ask(&self, fetch: Fetch<'_>, target: &Target, from: Option<Reach>) -> Result<Heard, HttpError> {
+        let network = self.net.for_web(target.host());
         let found = match target.addr() {
             Some(addr) => vec![addr],
-            None => self.net.resolve(target.host()).await.map_err(|e| HttpError::Net(resolve_error(&e)))?,
+            None => network.resolve(target.host()).await.map_err(|e| HttpError::Net(resolve_error(&e)))?,
         };
         // What was checked is what is dialled: the name is not looked up again.
         let may = |addr: &IpAddr| may_ask(fetch.author, *addr, target.path().as_str(), from);
@@ -80,7 +81,7 @@ impl<N: Net> Client<N> {
         if let (true, Some(Err(refusal))) = (addrs.is_empty(), found.first().map(may)) {
             return Err(forbidden(refusal));
         }
-        let (stream, addr) = dial(&self.net, &addrs, target.port).await.map_err(|e| net(&e))?;
+        let (stream, addr) = dial(&network, &addrs, target.port).await.map_err(|e| net(&e))?;
         let reach = may(&addr).map_err(forbidden)?;
         if target.https {
             let name =

@@ -111,13 +111,13 @@ mod tests {
     async fn every_request_is_answered_without_the_time_of_day() {
         LocalSet::new()
             .run_until(async {
-                let listener = Real.listen(ANY).await.unwrap();
+                let listener = Real::default().listen(ANY).await.unwrap();
                 let addr = crate::net::Listener::local_addr(&listener).unwrap();
                 spawn_local(serve_http(listener, |path, _| {
                     (if path == "/" { 404 } else { 200 }, path.into())
                 }));
 
-                let client = Client::new(Real, Tls::from_env().unwrap());
+                let client = Client::new(Real::default(), Tls::from_env().unwrap());
                 let url = format!("http://{addr}/announce?info_hash=%FF");
                 let fetch = Fetch { url: &url, author: Author::Torrent, max_body: 100 };
                 let answer = client.get(fetch).await.unwrap();
@@ -139,12 +139,12 @@ mod tests {
     async fn datagrams_are_answered_one_by_one() {
         LocalSet::new()
             .run_until(async {
-                let server = Real.udp(ANY).await.unwrap();
+                let server = Real::default().udp(ANY).await.unwrap();
                 let to = server.local_addr().unwrap();
                 spawn_local(serve_udp(server, |datagram, _| {
                     datagram.strip_prefix(b"say ").map(<[u8]>::to_vec)
                 }));
-                let mut socket = Real.udp(ANY).await.unwrap();
+                let mut socket = Real::default().udp(ANY).await.unwrap();
                 for datagram in [b"nothing".as_slice(), b"", b"say this"] {
                     poll_fn(|cx| socket.poll_send(cx, to, datagram)).await.unwrap();
                 }

@@ -80,19 +80,19 @@ mod tests {
         type Udp = RealUdp;
 
         async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
-            Real.connect(remote).await
+            Real::default().connect(remote).await
         }
 
         async fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
-            Real.listen(local).await
+            Real::default().listen(local).await
         }
 
         async fn udp(&self, local: SocketAddr) -> io::Result<RealUdp> {
-            Real.udp(local).await
+            Real::default().udp(local).await
         }
 
         async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
-            Real.join(group).await
+            Real::default().join(group).await
         }
 
         async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
@@ -132,7 +132,7 @@ mod tests {
         let config =
             ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        let listener = Real.listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let listener = Real::default().listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let port = TcpListener::local_addr(&listener).unwrap().port();
         tokio::spawn(async move {
             let (stream, _) = TcpListener::accept(&listener).await.unwrap();

@@ -1,10 +1,14 @@
 //! From the operating system's words to core's.
 
+use super::ProxyDown;
 use fast_peer_core::session::NetError;
 use std::io::{self, ErrorKind};
 
 /// What an error of a socket means to the session.
 pub fn net_error(error: &io::Error) -> NetError {
+    if error.get_ref().is_some_and(|inner| inner.is::<ProxyDown>()) {
+        return NetError::Proxy;
+    }
     match error.kind() {
         ErrorKind::AddrNotAvailable | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             NetError::Unreachable

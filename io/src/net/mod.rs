@@ -6,10 +6,15 @@
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+mod interface;
+mod lookup;
 mod real;
+mod via;
 
 pub use error::{net_error, resolve_error};
+pub use interface::Interface;
 pub use real::{Real, RealUdp};
+pub use via::{Exempt, Proxy, ProxyDown, Relay, Via, ViaUdp};
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -32,8 +37,9 @@ pub trait Net: Clone + 'static {
 
     /// Lets remotes connect to `local`, whose port zero stands for any free one. An IPv6 address takes IPv6 only, so
     /// that both families can have one port. The error of a taken port is
-    /// [`AddrInUse`](io::ErrorKind::AddrInUse); that of an address family or address that this host does not have is
-    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) or [`Unsupported`](io::ErrorKind::Unsupported).
+    /// [`AddrInUse`](io::ErrorKind::AddrInUse); that of an address family or address that this host does not have, or
+    /// where remotes can't connect at all, is [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) or
+    /// [`Unsupported`](io::ErrorKind::Unsupported).
     fn listen(&self, local: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>>;
 
     /// Opens a socket for datagrams on `local`, with the rules and errors of [`listen`](Self::listen).
@@ -44,8 +50,14 @@ pub trait Net: Clone + 'static {
     fn join(&self, group: SocketAddr) -> impl Future<Output = io::Result<Vec<Self::Udp>>>;
 
     /// The addresses of a name, in the order in which to try them; at least one. An error that carries no number of the
-    /// operating system means that there is no such name.
+    /// operating system means that there is no such name. An address that
+    /// [stands for a name](fast_peer_core::address::stands_for_name) means something to this network alone.
     fn resolve(&self, host: &str) -> impl Future<Output = io::Result<Vec<IpAddr>>>;
+
+    /// The network by which the web server `host`, a name or an address, is asked.
+    fn for_web(&self, _host: &str) -> Self {
+        self.clone()
+    }
 }
 
 /// A stream of bytes. Writing should be vectored where it can.
@@ -76,7 +88,7 @@ pub trait Listener: 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
-/// A socket for datagrams, of one address family. One task uses it.
+/// A socket for datagrams, most often of one address family. One task uses it.
 pub trait Udp: 'static {
     /// Receives one or more runs of datagrams, each run into a buffer of its own, and says how many runs there are;
     /// `meta` describes as many. An error says nothing about the socket: receiving goes on.
@@ -92,6 +104,11 @@ pub trait Udp: 'static {
 
     /// The address that it was bound to, with the port that was found.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// Whether datagrams to `to` can be sent by it.
+    fn carries(&self, to: SocketAddr) -> bool {
+        self.local_addr().is_ok_and(|local| local.is_ipv4() == to.is_ipv4())
+    }
 }
 
 /// What is known of the datagrams in one buffer.

@@ -1,20 +1,64 @@
 //! The kernel's sockets and names.
 
+use super::interface::Interface;
+use super::lookup::Lookup;
 use super::{Listener, Net, RecvMeta, Stream, Udp};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tracing::debug;
 
-/// The network of this host.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Real;
+/// The network of this host, or one interface of it.
+#[derive(Clone, Debug, Default)]
+pub struct Real {
+    on: Option<Rc<On>>,
+}
+
+#[derive(Debug)]
+struct On {
+    interface: Interface,
+    /// Made when the first name is looked up.
+    lookup: OnceCell<Lookup>,
+}
+
+impl Real {
+    /// The network that is reached by one interface alone, names of hosts included.
+    pub fn on(interface: Interface) -> Self {
+        Self { on: Some(Rc::new(On { interface, lookup: OnceCell::new() })) }
+    }
+
+    fn socket(&self, local: SocketAddr, kind: Kind) -> io::Result<Socket> {
+        match &self.on {
+            Some(on) => on.interface.socket(local, kind),
+            None => {
+                let socket = kind.socket(local)?;
+                kind.bind(&socket, local)?;
+                Ok(socket)
+            }
+        }
+    }
+}
+
+impl On {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let lookup = match self.lookup.get() {
+            Some(lookup) => lookup,
+            None => {
+                let lookup = Lookup::new(self.interface.clone())?;
+                self.lookup.get_or_init(|| lookup)
+            }
+        };
+        lookup.resolve(host).await
+    }
+}
 
 impl Net for Real {
     type Stream = TcpStream;
@@ -22,25 +66,29 @@ impl Net for Real {
     type Udp = RealUdp;
 
     async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(remote).await?;
+        let stream = match &self.on {
+            None => TcpStream::connect(remote).await?,
+            Some(_) => tcp_socket(self.socket(any(remote), Kind::Dialling)?).connect(remote).await?,
+        };
         // Requests are small and others wait for them.
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 
     async fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
-        let socket = bound(local, Type::STREAM, Protocol::TCP)?;
+        let socket = self.socket(local, Kind::Listening)?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     }
 
     async fn udp(&self, local: SocketAddr) -> io::Result<RealUdp> {
-        RealUdp::new(bound(local, Type::DGRAM, Protocol::UDP)?)
+        RealUdp::new(self.socket(local, Kind::Datagrams)?)
     }
 
     async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
         let (mut sockets, mut last) = (vec![], io::Error::from(io::ErrorKind::AddrNotAvailable));
-        for (index, addr) in interfaces(group.is_ipv6())? {
+        let only = self.on.as_ref().map(|on| on.interface.name());
+        for (index, addr) in interfaces(group.is_ipv6(), only)? {
             match joined(group, index, addr).and_then(RealUdp::new) {
                 Ok(socket) => sockets.push(socket),
                 Err(error) => {
@@ -53,6 +101,9 @@ impl Net for Real {
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if let Some(on) = &self.on {
+            return on.resolve(host).await;
+        }
         let addrs: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect();
         if addrs.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addrs) }
     }
@@ -156,25 +207,60 @@ impl Udp for RealUdp {
     }
 }
 
-fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(local), kind, Some(protocol))?;
-    socket.set_nonblocking(true)?;
-    if local.is_ipv6() {
-        socket.set_only_v6(true)?;
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Datagrams,
+    Dialling,
+    Listening,
+}
+
+impl Kind {
+    /// A socket of the family of `local`.
+    pub(super) fn socket(self, local: SocketAddr) -> io::Result<Socket> {
+        let (kind, protocol) = match self {
+            Self::Datagrams => (Type::DGRAM, Protocol::UDP),
+            Self::Dialling | Self::Listening => (Type::STREAM, Protocol::TCP),
+        };
+        let socket = Socket::new(Domain::for_address(local), kind, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        if local.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // Elsewhere it would let another program take the port.
+        #[cfg(unix)]
+        if self == Self::Listening {
+            socket.set_reuse_address(true)?;
+        }
+        Ok(socket)
     }
-    // Elsewhere it would let another program take the port.
-    #[cfg(unix)]
-    if kind == Type::STREAM {
-        socket.set_reuse_address(true)?;
+
+    pub(super) fn bind(self, socket: &Socket, local: SocketAddr) -> io::Result<()> {
+        // Whoever dials from anywhere leaves the port to the kernel, which can use one for several remotes.
+        if self == Self::Dialling && local.ip().is_unspecified() {
+            Ok(())
+        } else {
+            socket.bind(&local.into())
+        }
     }
-    socket.bind(&local.into())?;
-    Ok(socket)
+}
+
+/// Any address of the family of `addr`, and any port.
+pub(super) fn any(addr: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, 0)
+}
+
+/// A bound socket that is to be connected.
+pub(super) fn tcp_socket(socket: Socket) -> TcpSocket {
+    TcpSocket::from_std_stream(socket.into())
 }
 
 /// An address of each interface that leads to others, by the number of the interface. Link-local addresses don't count:
 /// nobody could be dialled at one that a call comes from, since it does not say by which interface.
-fn interfaces(is_ipv6: bool) -> io::Result<BTreeMap<u32, IpAddr>> {
+fn interfaces(is_ipv6: bool, only: Option<&str>) -> io::Result<BTreeMap<u32, IpAddr>> {
     let found = if_addrs::get_if_addrs()?.into_iter();
+    let found = found.filter(|found| only.is_none_or(|only| found.name == only));
     let usable = found
         .filter(|found| !found.is_loopback() && !found.is_link_local() && found.ip().is_ipv6() == is_ipv6);
     Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
@@ -247,9 +333,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_scatters_and_the_end_is_zero() {
-        let listener = Real.listen(ANY).await.unwrap();
+        let listener = Real::default().listen(ANY).await.unwrap();
         let remote = super::Listener::local_addr(&listener).unwrap();
-        let (dialled, accepted) = tokio::join!(Real.connect(remote), super::Listener::accept(&listener));
+        let net = Real::default();
+        let (dialled, accepted) = tokio::join!(net.connect(remote), super::Listener::accept(&listener));
         let (mut dialled, (mut accepted, from)) = (dialled.unwrap(), accepted.unwrap());
         assert_eq!(from, dialled.local_addr().unwrap());
 
@@ -267,17 +354,18 @@ mod tests {
 
     #[tokio::test]
     async fn both_families_share_a_port() {
-        let v4 = Real.listen((Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let v4 = Real::default().listen((Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
         let port = super::Listener::local_addr(&v4).unwrap().port();
-        let v6 = Real.listen((Ipv6Addr::UNSPECIFIED, port).into()).await.unwrap();
+        let v6 = Real::default().listen((Ipv6Addr::UNSPECIFIED, port).into()).await.unwrap();
         assert_eq!(super::Listener::local_addr(&v6).unwrap().port(), port);
-        let taken = Real.listen((Ipv4Addr::UNSPECIFIED, port).into()).await.unwrap_err();
+        let taken = Real::default().listen((Ipv4Addr::UNSPECIFIED, port).into()).await.unwrap_err();
         assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
     async fn datagrams_keep_their_bounds() {
-        let (mut a, mut b) = (Real.udp(ANY).await.unwrap(), Real.udp(ANY).await.unwrap());
+        let (mut a, mut b) =
+            (Real::default().udp(ANY).await.unwrap(), Real::default().udp(ANY).await.unwrap());
         let (from, to) = (a.local_addr().unwrap(), b.local_addr().unwrap());
         let sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
         for data in &sent {

@@ -230,6 +230,7 @@ fn an_announce() -> Announce {
         info_hash: InfoHash([0xaa; 20]),
         peer_id: PeerId([b'p'; 20]),
         port: 6881,
+        ip: None,
         uploaded: 0,
         downloaded: 0,
         left: 1,
