@@ -7,10 +7,12 @@ use fast_peer_core::session::{Config, DhtConfig, Event, Notice};
 use fast_peer_core::torrent::known_peers::Source;
 use fast_peer_io::driver::Ended;
 use fast_peer_io::net::{Listener as _, Net as _};
-use sim::hosts::{Client, Content, Crash, Family, PORT, Protocol, Setup, SimNet, SimStream, World, check};
+use sim::hosts::{
+    Client, Content, Crash, Family, PORT, Protocol, Setup, SimNet, SimStream, Sought, World, check,
+};
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +47,37 @@ fn local_peers() {
 fn distributed_hash_table() {
     check(seed(), Family::V4, from_node_to_files);
     check(seed(), Family::V6, from_node_to_files);
+}
+
+/// With a proxy between it and all others, a leecher finds and gets everything by that alone; it waits while the proxy is
+/// gone, and goes on when it is back (INV-S-31).
+#[test]
+fn proxy_dies_and_returns() {
+    for protocol in [Protocol::Http, Protocol::Udp] {
+        check(seed(), Family::V4, |world| by_a_proxy_that_dies(world, protocol));
+        check(seed(), Family::V6, |world| by_a_proxy_that_dies(world, protocol));
+    }
+}
+
+/// The name of a node is looked up by the proxy as well.
+#[test]
+fn distributed_hash_table_by_a_proxy() {
+    check(seed(), Family::V4, |world| {
+        let (proxy, way) = world.proxy("proxy.example");
+        let content = world.content(&[]);
+        let node = world.client("node.example", with_dht(&world.content(&[]), vec![]));
+        let near = with_dht(&content, vec![(node.ip().to_string(), PORT)]);
+        let seeder = world.client("seeder", Setup { disk: content.full_disk(), ..near });
+        world.until("the seeder is announced", LATER, || {
+            seeder.has_said(|notice| matches!(notice, Notice::DhtAsked { summary, .. } if summary.stored > 0))
+        });
+        assert!(seeder.sought().addresses.contains(&node.ip()), "without a proxy it shows whom it seeks");
+        let named = with_dht(&content, vec![("node.example".to_owned(), PORT)]);
+        let leecher = world.client("leecher", Setup { proxy: Some(way), ..named });
+        world.until("the leecher is complete", LATER, || leecher.is_complete());
+        assert!(leecher.has_said(|notice| matches!(notice, Notice::Peers { source: Source::Dht, .. })));
+        assert_eq!(leecher.sought(), only(proxy, "proxy.example"));
+    });
 }
 
 /// Two that dial each other at once have one connection in the end, and both get what they lack.
@@ -246,6 +279,34 @@ fn from_tracker_to_files(world: &mut World, protocol: Protocol) {
         let counts = tracker.counts(torrent);
         (counts.seeders, counts.completed) == (2, 1)
     });
+}
+
+fn by_a_proxy_that_dies(world: &mut World, protocol: Protocol) {
+    let (proxy, way) = world.proxy("proxy.example");
+    let tracker = world.tracker("tracker.example", protocol);
+    let content = world.content(&[&tracker.url()]);
+    let torrent = content.metainfo().swarm_hash();
+    let seeder = slow_seeder(world, &content);
+    world.until("the seeder announces itself", SOON, || tracker.counts(torrent).seeders == 1);
+    let setup = Setup { proxy: Some(way), local: false, ..Setup::new(&content) };
+    let leecher = world.client("leecher", setup);
+    let half = content.bytes().len() as u64 / 2;
+    world.until("half is there", LATER, || leecher.bytes_have() >= half);
+    world.kill(proxy);
+    world.until("the leecher notices", SOON, || leecher.connections() == 0);
+    let before = leecher.bytes_have();
+    world.pass(Duration::from_secs(20));
+    assert_eq!(leecher.bytes_have(), before, "nothing arrives");
+    assert!(world.trace().text().contains("can't be used"), "it is said why");
+    world.revive(proxy);
+    world.until("the leecher is complete", LATER, || leecher.is_complete());
+    assert_eq!(leecher.sought(), only(proxy, "proxy.example"));
+    assert!(seeder.sought().addresses.len() > 1, "without a proxy it shows whom it seeks");
+}
+
+/// Nobody but a proxy, and no name but its.
+fn only(proxy: IpAddr, name: &str) -> Sought {
+    Sought { addresses: [proxy].into(), names: [name.to_owned()].into() }
 }
 
 fn slow_seeder(world: &mut World, content: &Rc<Content>) -> Client {

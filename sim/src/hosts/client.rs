@@ -2,13 +2,14 @@
 
 use super::content::Content;
 use super::disk::{SimDisk, Storage};
-use super::net::SimNet;
+use super::net::{SimNet, Sought};
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::rng::Rng;
 use fast_peer_core::session::{Config, Event, NewTorrent, Notice, Session, Status};
 use fast_peer_io::driver::{Driver, Ended, Handle};
 use fast_peer_io::http::Tls;
+use fast_peer_io::net::{Proxy, Via};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,13 +30,15 @@ pub struct Setup {
     pub config: Config,
     /// Whether it joins the groups where local peers call each other.
     pub local: bool,
+    /// The proxy by way of which it reaches all others, if there is one.
+    pub proxy: Option<Proxy>,
 }
 
 impl Setup {
     /// Has nothing, knows nobody, and may do all but call into the local network.
     pub fn new(content: &Rc<Content>) -> Self {
         let (disk, config) = (Storage::default(), Config::default());
-        Self { content: Rc::clone(content), disk, peers: vec![], config, local: false }
+        Self { content: Rc::clone(content), disk, peers: vec![], config, local: false, proxy: None }
     }
 }
 
@@ -55,7 +58,7 @@ struct Host {
 
 /// What is known of a running driver.
 struct Process {
-    handle: Handle<SimNet, SimDisk>,
+    handle: Handle<Via<SimNet>, SimDisk>,
     torrent: TorrentId,
     /// The clock of a host stands still between two ticks, so events wait here for the next.
     events: UnboundedSender<Event>,
@@ -131,6 +134,11 @@ impl Client {
         self.with(|process| process.handle.with_session(|session| session.connections().0)).unwrap_or(0)
     }
 
+    /// Whom it has sent anything, and which names it has looked up, since it was first started.
+    pub fn sought(&self) -> Sought {
+        self.0.net.sought()
+    }
+
     /// How the driver came to its end, if it did so by itself.
     pub fn ended(&self) -> Option<Ended> {
         self.0.ended.get()
@@ -151,7 +159,11 @@ impl Client {
         });
         let session = Session::new(setup.config.clone(), seed, Timestamp::ZERO);
         let disk = SimDisk::new(setup.disk.clone(), rng.fork("disk"));
-        let driver = Driver::new(net.clone(), disk, Tls::mozilla(), session);
+        let net = match setup.proxy.clone() {
+            Some(proxy) => Via::proxy(net.clone(), proxy),
+            None => Via::direct(net.clone()),
+        };
+        let driver = Driver::new(net, disk, Tls::mozilla(), session);
         let handle = driver.handle();
         let incoming = handle.notices();
         let (events, mut waiting) = mpsc::unbounded_channel();

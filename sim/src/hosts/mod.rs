@@ -12,17 +12,20 @@ mod client;
 mod content;
 mod disk;
 mod net;
+mod proxy;
 mod trace;
 mod tracker;
 
 pub use client::{Client, PORT, Setup};
 pub use content::Content;
 pub use disk::{SimDisk, Storage};
-pub use net::{SimListener, SimNet, SimStream, SimUdp};
+pub use net::{SimListener, SimNet, SimStream, SimUdp, Sought};
+pub use proxy::SOCKS_PORT;
 pub use trace::Trace;
 pub use tracker::{Protocol, Tracker};
 
 use fast_peer_core::rng::Rng;
+use fast_peer_io::net::{Exempt, Proxy};
 use net::Names;
 use std::fmt;
 use std::future::Future;
@@ -143,6 +146,25 @@ impl World {
         let (runs, is_ipv6) = (tracker.clone(), self.family == Family::V6);
         self.host(name, move |net| runs.clone().run(net, is_ipv6));
         tracker
+    }
+
+    /// Adds a SOCKS5 proxy, starts it, and says how a client reaches it. It looks names up.
+    pub fn proxy(&mut self, name: &str) -> (IpAddr, Proxy) {
+        let ip = self.host(name, proxy::serve);
+        let (host, exempt) = (name.to_owned(), Exempt::default());
+        (ip, Proxy { host, port: SOCKS_PORT, login: None, looks_up: true, exempt })
+    }
+
+    /// Ends whatever a host runs, in the middle of what it does.
+    pub fn kill(&mut self, host: IpAddr) {
+        info!("{host} crashes");
+        self.sim.crash(host);
+    }
+
+    /// Starts a host's software again.
+    pub fn revive(&mut self, host: IpAddr) {
+        info!("{host} starts again");
+        self.sim.bounce(host);
     }
 
     /// Adds a host that does what the scenario makes up; the others can look up its name.

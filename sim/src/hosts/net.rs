@@ -6,7 +6,7 @@
 use fast_peer_core::rng::Rng;
 use fast_peer_io::net::{Listener, Net, RecvMeta, Stream, Udp};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
@@ -31,11 +31,35 @@ struct Shared {
     names: Names,
     rng: Rng,
     streams: Cell<u64>,
+    /// Whom it has sent anything, and which names it has looked up.
+    sought: RefCell<Sought>,
+}
+
+/// Whom a host has sent anything, and which names it has looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sought {
+    /// By streams and datagrams.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Whether they are there or not.
+    pub names: BTreeSet<String>,
 }
 
 impl SimNet {
     pub(super) fn new(ip: IpAddr, names: Names, rng: Rng) -> Self {
-        Self(Rc::new(Shared { ip, names, rng, streams: Cell::new(0) }))
+        Self(Rc::new(Shared { ip, names, rng, streams: Cell::new(0), sought: RefCell::default() }))
+    }
+
+    pub(super) fn ip(&self) -> IpAddr {
+        self.0.ip
+    }
+
+    /// Whom it has sought so far.
+    pub(super) fn sought(&self) -> Sought {
+        self.0.sought.borrow().clone()
+    }
+
+    fn seek(&self, to: SocketAddr) {
+        self.0.sought.borrow_mut().addresses.insert(to.ip());
     }
 
     fn has_family_of(&self, addr: SocketAddr) -> bool {
@@ -61,6 +85,7 @@ impl Net for SimNet {
             return Err(ErrorKind::NetworkUnreachable.into());
         }
         trace!("connect {remote}");
+        self.seek(remote);
         let connected = TcpStream::connect(remote).await;
         trace!("connect {remote}: {}", if connected.is_ok() { "open" } else { "failed" });
         Ok(self.stream(connected?, remote))
@@ -78,7 +103,7 @@ impl Net for SimNet {
         if !self.has_family_of(local) {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
-        Ok(SimUdp { socket: Rc::new(UdpSocket::bind(local).await?), readable: None })
+        Ok(SimUdp { net: self.clone(), socket: Rc::new(UdpSocket::bind(local).await?), readable: None })
     }
 
     async fn join(&self, group: SocketAddr) -> io::Result<Vec<SimUdp>> {
@@ -97,10 +122,11 @@ impl Net for SimNet {
                 socket
             }
         };
-        Ok(vec![SimUdp { socket: Rc::new(socket), readable: None }])
+        Ok(vec![SimUdp { net: self.clone(), socket: Rc::new(socket), readable: None }])
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        self.0.sought.borrow_mut().names.insert(host.to_owned());
         let found = self.0.names.borrow().get(host).copied();
         found.map(|ip| vec![ip]).ok_or_else(|| ErrorKind::NotFound.into())
     }
@@ -232,6 +258,7 @@ impl fmt::Debug for SimListener {
 
 /// A socket for datagrams.
 pub struct SimUdp {
+    net: SimNet,
     socket: Rc<UdpSocket>,
     /// turmoil has no way to ask once whether something is there: this is kept from poll to poll.
     readable: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
@@ -244,7 +271,7 @@ impl Udp for SimUdp {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let Self { socket, readable } = self;
+        let Self { socket, readable, .. } = self;
         loop {
             let waiting = readable.get_or_insert_with(|| {
                 let socket = Rc::clone(socket);
@@ -273,6 +300,7 @@ impl Udp for SimUdp {
 
     fn poll_send(&mut self, _: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
         trace!("datagram to {to} len={}", data.len());
+        self.net.seek(to);
         Poll::Ready(match self.socket.try_send_to(data, to) {
             // Whoever sends a datagram over a real network does not learn that no host is there.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
