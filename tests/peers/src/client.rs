@@ -7,7 +7,8 @@ mod qbittorrent;
 mod rqbit;
 mod transmission;
 
-pub(crate) use self::fast_peer::{METADATA, program as fast_peer_program};
+pub(crate) use self::fast_peer::METADATA;
+pub use self::fast_peer::program as fast_peer_program;
 pub(crate) use self::libtorrent::python as libtorrent_python;
 
 use std::fmt::{self, Debug, Display};

@@ -161,6 +161,30 @@ impl Host {
         self.within(|| ip(&["-4"], &rules))?
     }
 
+    /// Gives it a second interface, `eth1`, that leads nowhere and is the better way to all others.
+    pub fn tempt(&self) -> Result<()> {
+        let (network, other) = (Ipv4Addr::new(10, 77, 0, 0), Ipv4Addr::new(10, 78, self.number, 1));
+        let commands = format!(
+            "link add name eth1 type veth peer name hole\n\
+             addr add {other}/16 dev eth1\n\
+             link set eth1 arp off up\n\
+             link set hole up\n\
+             route add {network}/17 dev eth1 src {other}\n"
+        );
+        self.within(|| {
+            // What comes by the first interface is not dropped because it would be answered by the second.
+            for interface in ["all", "eth0"] {
+                fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter"), "0")?;
+            }
+            ip(&[], &commands)
+        })?
+    }
+
+    /// Takes its first interface away.
+    pub fn unplug(&self) -> Result<()> {
+        self.within(|| ip(&[], "link del eth0\n"))?
+    }
+
     /// Does `work` on this host: what it starts, and the sockets it opens, stay here.
     pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         enter(&self.namespace)?;

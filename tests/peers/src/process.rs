@@ -59,6 +59,13 @@ impl Process {
         self.child.try_wait()
     }
 
+    /// The ids of the processes that it has started itself and that still run.
+    pub fn children(&self) -> Vec<String> {
+        let id = self.child.id();
+        let ids = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        ids.split_whitespace().map(str::to_owned).collect()
+    }
+
     /// Fails if it has ended, which a program that serves must not do by itself.
     pub fn expect_running(&mut self) -> Result<()> {
         match self.exit_status()? {

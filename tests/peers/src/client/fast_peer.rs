@@ -61,7 +61,7 @@ fn discover(job: &Job<'_>, command: &mut Command) {
 }
 
 /// Where the binary lies.
-pub(crate) fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     let program = match env::var_os("FAST_PEER") {
         Some(path) => fs::canonicalize(path)?,
         None => profile_folder()?.join("fast-peer"),
