@@ -56,7 +56,7 @@ pub(crate) fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Com
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-peer"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_uppercase();
-        if text.starts_with("FAST_PEER_") || text == "ALL_PROXY" || text == "RUST_LOG" {
+        if text.starts_with("FAST_PEER_") || text.ends_with("_PROXY") || text == "RUST_LOG" {
             command.env_remove(name);
         }
     }

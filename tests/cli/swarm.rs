@@ -124,6 +124,15 @@ fn trackers_name_peers_and_count_them() {
     assert!(run(unknown).ends_with(0).text().contains("not known there"));
 }
 
+#[test]
+fn trackers_are_told_the_port_that_leads_here() {
+    let (tracker, content) = (Tracker::start(), Content::file(100_000));
+    let _seeder = Seeder::with(&content, &args!["--tracker", tracker.udp(), "--announce-port", "7777"]);
+    tracker.wait_for(&content.info_hash(), |counts| counts.seeders == 1);
+    let text = run(args!["peers", &content.torrent, "--tracker", tracker.udp()]).ends_with(0).text();
+    assert!(text.starts_with("127.0.0.1:7777 tracker "), "{text}");
+}
+
 /// A tracker's URL as it is shown.
 fn host(url: String) -> String {
     url.strip_suffix("/announce").unwrap().to_owned()

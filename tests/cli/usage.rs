@@ -110,7 +110,7 @@ fn wrong_inputs_have_their_exit_codes() {
 }
 
 #[test]
-fn a_proxy_that_would_be_passed_by_is_refused() {
+fn a_proxy_that_carries_no_peers_is_refused() {
     for args in [
         &args!["download", sample()][..],
         &args!["seed", sample(), data()],
@@ -120,10 +120,41 @@ fn a_proxy_that_would_be_passed_by_is_refused() {
         &args!["piece", sample(), "0", "-o", "-"],
         &args!["dht", "stats"],
         &args!["metadata", "00".repeat(20), "-o", "-"],
+        &args!["verify", sample(), data()],
     ] {
-        let ran = command(args).env("ALL_PROXY", "socks5h://127.0.0.1:9").output().unwrap();
+        let ran = command(args).env("ALL_PROXY", "http://127.0.0.1:9").output().unwrap();
         assert_eq!(ran.status.code(), Some(28), "{args:?}");
-        assert!(String::from_utf8_lossy(&ran.stderr).contains("ALL_PROXY"), "{args:?}");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(said.contains("ALL_PROXY") && said.contains("SOCKS5"), "{args:?}: {said}");
+        let named = run([args, &args!["--proxy", "socks4://127.0.0.1:9"][..]].concat()).ends_with(28);
+        assert!(named.stderr.contains("socks4"), "{args:?}: {}", named.stderr);
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_not_passed_by() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let peer = listener.local_addr().unwrap().to_string();
+    let args = args!["handshake", sample(), &peer];
+    let ran = command(&args).env("all_proxy", "socks5h://127.0.0.1:9").output().unwrap();
+    assert_eq!(ran.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("127.0.0.1:9 can't be used"), "{ran:?}");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+    let node = run(args!["dht", "node", "--proxy", "socks5h://127.0.0.1:9", "--port", "0"]).ends_with(28);
+    assert!(node.stderr.contains("behind a proxy"), "{}", node.stderr);
+    // Whoever says that there is to be none is believed.
+    let args = args!["handshake", sample(), NOBODY, "--proxy", ""];
+    let ran = command(&args).env("ALL_PROXY", "socks5h://127.0.0.1:9").output().unwrap();
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("refused"), "{ran:?}");
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_an_error() {
+    for (interface, said) in [("tun99", "tun99"), ("192.0.2.254", "no interface has the address 192.0.2.254")]
+    {
+        let ran = run(args!["handshake", sample(), NOBODY, "--interface", interface]).ends_with(6);
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
     }
 }
 
