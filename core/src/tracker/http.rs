@@ -209,6 +209,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn where_we_are_is_told_as_far_as_it_is_known() {
+        let url = TrackerUrl::parse("http://t.example/announce").unwrap();
+        let mut announce = an_announce(None);
+        announce.ip = Some("2001:db8::7".parse().unwrap());
+        assert!(announce_url(&url, &announce).contains("&port=6881&ip=2001:db8::7&uploaded=1"));
+        (announce.ip, announce.port) = (None, 0);
+        assert!(announce_url(&url, &announce).contains("&port=1&uploaded=1"));
+    }
+
     fn parse(body: &[u8]) -> Result<Answer, TrackerError> {
         parse_announce(200, body)
     }

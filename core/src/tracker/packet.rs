@@ -212,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn where_we_are_has_its_place() {
+        let told = |ip: &str, port| {
+            let announce = Announce { ip: Some(ip.parse().unwrap()), port, ..an_announce() };
+            let packet = super::announce(0, 0, &announce, "");
+            (hex(&packet[84..88]), hex(&packet[96..98]))
+        };
+        assert_eq!(told("192.0.2.1", 6881), (String::from("c0000201"), String::from("1ae1")));
+        assert_eq!(told("2001:db8::1", 0), (String::from("00000000"), String::from("0001")));
+    }
+
+    #[test]
     fn events_have_the_numbers_of_bep_15() {
         for (event, number) in [
             (None, 0),
