@@ -77,6 +77,8 @@ fn by_a_proxy_everything_goes() -> Result<()> {
                 leecher.expect_running()?;
                 Ok(leecher.output().contains("can't be used"))
             })?;
+            // It tells its progress once a second, or a little more rarely.
+            thread::sleep(QUIET);
             let before = progress(leecher);
             thread::sleep(QUIET);
             quiet = progress(leecher) - before;
