@@ -88,7 +88,9 @@ mod tests {
         assert_eq!((names.name(addresses[0]), names.order.len()), (None, MAX_NAMES));
         assert_eq!((names.by_name.len(), names.by_address.len()), (MAX_NAMES, MAX_NAMES));
         for _ in 0..3 {
-            (0..2 * MAX_NAMES).for_each(|n| drop(names.address(nth(n))));
+            for n in 0..2 * MAX_NAMES {
+                names.address(nth(n));
+            }
         }
         assert_eq!((names.by_name.len(), names.by_address.len()), (MAX_NAMES, MAX_NAMES));
     }
