@@ -212,16 +212,17 @@ impl<'a> Swarm<'a> {
     fn ask_everybody(&self, host: &Host, name: &str, names: Option<&Names>, way: &[&str]) -> Result<()> {
         let seeder = self.seeder.port(Family::V4, PORT).to_string();
         for (args, expected) in [
-            (&["scrape", "--tracker", UDP, "TORRENT"][..], "udp://tracker.test:6969: 1 seeders"),
-            (&["scrape", "--tracker", HTTP, "TORRENT"], "http://tracker.test:6969: 1 seeders"),
-            (&["handshake", "TORRENT", "seeder.test:6881"], "fast-peer"),
-            (&["peers", "--source", "dht", "--dht-bootstrap", ROUTER, "TORRENT"], &seeder),
-            (&["dht", "ping", ROUTER, "--dht-bootstrap", ROUTER], " ms"),
+            (&["scrape", "--tracker", UDP, "TORRENT"][..], ["udp://tracker.test:6969: ", " seeders, "]),
+            (&["scrape", "--tracker", HTTP, "TORRENT"], ["http://tracker.test:6969: ", " seeders, "]),
+            (&["handshake", "TORRENT", "seeder.test:6881"], ["fast-peer", ""]),
+            (&["peers", "--source", "dht", "--dht-bootstrap", ROUTER, "TORRENT"], [&seeder, ""]),
+            (&["dht", "ping", ROUTER, "--dht-bootstrap", ROUTER], [" ms", ""]),
         ] {
             let mut asking =
                 self.start(host, &format!("{name} {}", args[0]), names, &[args, way].concat())?;
             let output = self.ends(&mut asking, true)?;
-            ensure!(output.contains(expected), "{args:?}: {output}");
+            let says = |line: &str| expected.iter().all(|part| line.contains(part));
+            ensure!(output.lines().any(says), "{args:?}: {output}");
         }
         Ok(())
     }
