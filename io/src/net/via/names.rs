@@ -52,7 +52,7 @@ impl Names {
 /// neighbours are not for them.
 fn nth(n: u32) -> Ipv4Addr {
     let networks = NAMES_COUNT >> 8;
-    Ipv4Addr::from_bits(NAMES.to_bits() + (n % networks << 8) + n / networks)
+    Ipv4Addr::from_bits(NAMES.to_bits() + ((n % networks) << 8) + n / networks)
 }
 
 /// A name that nobody could take for an address: what ends in a number is one to many, in forms that are not seen here
