@@ -1,7 +1,7 @@
 //! What a torrent and its peers tell each other about the torrent: its metadata (BEP 9), and who else is there (BEP 11).
 
 use super::known_peers::Source;
-use super::{Action, NewContent, Torrent, Work};
+use super::{Action, NewContent, Torrent, Work, discovery};
 use crate::address::canonical;
 use crate::id::ConnId;
 use crate::machine::{Machine as _, Outbox, Timestamp};
@@ -62,8 +62,11 @@ impl Torrent {
         match action {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
             pex::Action::Learn { peer, addrs } => {
-                let teller = self.members.get(&peer).map(|member| member.peer.remote().ip());
-                self.on_peers_found(now, addrs, Source::Pex, teller, out);
+                // Who was sent away for something else that it said is believed no more.
+                if let Some(member) = self.members.get(&peer) {
+                    let teller = member.peer.remote().ip();
+                    self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
+                }
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),
         }
@@ -135,12 +138,13 @@ impl Torrent {
     }
 
     /// What the torrent is has been proved: peers that don't know it may ask us for that now. If it is private, all but
-    /// its trackers said what they should not have, and hear nothing more (BEP 27).
+    /// its trackers said what they should not have, and hear nothing more from this moment on (BEP 27).
     fn on_metadata_known(&mut self, now: Timestamp, metainfo: Arc<Metainfo>, out: &mut Outbox<Action>) {
         let private = metainfo.is_private();
         let without_pex = private && self.pex.take().is_some();
         if private {
             self.announcer.set_private();
+            self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
             self.part_from_strangers(now, out);
         }
         let mut offer = self.offer();
@@ -161,9 +165,10 @@ impl Torrent {
             out.push_back(Action::Notice(Notice::Metadata { torrent: self.id, content }));
         }
     }
-    /// Forgets the peers that no tracker named, nor the user.
+
+    /// Forgets the peers that no tracker named, nor the user. Of those met in an earlier run nobody knows who named them.
     fn part_from_strangers(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex]);
+        let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex, Source::Resume]);
         let members =
             self.members.values().filter(|member| strangers.contains(&canonical(member.peer.remote())));
         for conn in members.map(|member| member.peer.conn()).collect::<Vec<_>>() {

@@ -277,7 +277,11 @@ impl Torrent {
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
             peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
             peer::Action::Metadata(message) => self.on_metadata_message(now, conn, message),
-            peer::Action::Pex(message) => self.tell_pex(now, pex::Event::Heard { peer: conn, message }),
+            peer::Action::Pex(message) => {
+                if self.members.contains_key(&conn) {
+                    self.tell_pex(now, pex::Event::Heard { peer: conn, message });
+                }
+            }
             peer::Action::Read { token, piece, begin, len } => {
                 let Some(content) = &mut self.content else { return };
                 let read = content.next_read;

@@ -211,7 +211,9 @@ impl Torrent {
             common,
         };
         torrent.add_peers(now, new.peers, Source::Manual);
-        torrent.add_peers(now, new.met, Source::Resume);
+        if !private {
+            torrent.add_peers(now, new.met, Source::Resume);
+        }
         torrent
     }
 
@@ -245,9 +247,10 @@ impl Torrent {
         self.members.values().map(|member| (&member.peer, &member.has))
     }
 
-    /// Where connections worked: peers for the next run to begin with.
+    /// Where connections worked: peers for the next run to begin with. None of a private torrent, whose peers have to
+    /// come from its trackers each time (BEP 27).
     pub fn met(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.known.proven()
+        self.known.proven().filter(|_| !self.is_private())
     }
 
     /// Whether peers may only come from the trackers (BEP 27), as far as that is known.
@@ -282,9 +285,6 @@ impl Torrent {
         let metainfo = Arc::clone(&content.metainfo);
         self.content = Some(Content::new(content, &self.common, &self.rng));
         self.metadata.handle_event(now, metadata::Event::Known(metainfo), &mut self.pending.metadata);
-        if self.is_private() {
-            self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
-        }
         self.introduce_members(now);
         self.check_files(now);
         self.settle(now, out);

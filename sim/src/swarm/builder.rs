@@ -8,6 +8,7 @@ use super::links::Access;
 use super::trace::{Topic, Way};
 use super::world::{ContentId, HostId, Role, World};
 use core::net::SocketAddr;
+use core::time::Duration;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::lengths::{FileIndex, FileSpan, PieceIndex};
@@ -96,6 +97,11 @@ impl World {
         self.lans += 1;
         let lan = self.lans;
         hosts.iter().for_each(|host| self.host_mut(*host).lan = Some(lan));
+    }
+
+    /// Lets the user of a client think so long before saying what to take of a torrent that turned up.
+    pub fn think_for(&mut self, host: HostId, time: Duration) {
+        self.client_mut(host).thinks_for = time;
     }
 
     /// Lets the user of a client do something.

@@ -10,6 +10,7 @@ use super::trace::{Topic, Way};
 use super::world::{HostId, Role, What, World};
 use core::fmt;
 use core::net::SocketAddr;
+use core::time::Duration;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
@@ -35,6 +36,8 @@ pub(super) struct Client {
     /// Sockets that have room and a session that wants to fill it.
     pub(super) pulls: VecDeque<Socket>,
     pub(super) stats: Stats,
+    /// How long its user thinks about what to take of a torrent that turned up.
+    pub(super) thinks_for: Duration,
     conns: BTreeMap<ConnId, Conn>,
     want_send: bool,
     /// When it will be woken next.
@@ -102,6 +105,7 @@ impl Client {
             listens: false,
             pulls: VecDeque::new(),
             stats: Stats::default(),
+            thinks_for: Duration::ZERO,
             conns: BTreeMap::new(),
             want_send: false,
             armed: None,
@@ -447,9 +451,10 @@ impl World {
             Notice::HashFailed { .. } => stats.failed += 1,
             Notice::Metadata { torrent, content } => {
                 stats.metadata.insert(*torrent, now);
-                // The user takes what the link selects, without a thought.
+                // The user takes what the link selects.
                 let (life, torrent, content) = (self.host(host).life, *torrent, content.clone());
-                self.queue.push(now, What::Choose { host, life, torrent, content });
+                let at = now + self.client(host).thinks_for;
+                self.queue.push(at, What::Choose { host, life, torrent, content });
             }
             Notice::Stopped => stats.stopped = Some(now),
             Notice::TrackerAnswered { .. } => stats.announces.0 += 1,

@@ -19,6 +19,11 @@ pub(super) const ALL: &[Scenario] = &[
         play: dht_private,
     },
     Scenario {
+        name: "dht-private-magnet",
+        about: "a client that learns that a torrent is private never speaks of it to the DHT afterwards",
+        play: dht_private_magnet,
+    },
+    Scenario {
         name: "dht-saved",
         about: "nodes that an earlier run saved stand in for the well-known one, which is gone",
         play: dht_saved,
@@ -83,6 +88,32 @@ fn dht_private(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
     complete(world, &[(leecher, torrent)], secs(1200))?;
     let lookups = [seeder, leecher].map(|host| world.stats(host).lookups);
     ensure(lookups == [0, 0], || format!("lookups: {lookups:?}"))
+}
+
+fn dht_private_magnet(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let network = Network::new(world, 4);
+    let tracker = world.add_tracker("tracker.test", Access::FAST, ANNOUNCE_INTERVAL);
+    let trackers = vec![vec!["http://tracker.test/announce".to_owned()]];
+    let plan = Plan { trackers, private: true, ..Plan::small(64 << 10, 4 << 20) };
+    let content = world.add_content(&plan);
+    let seeder = world.add_client("seeder", &network.setup);
+    world.share(seeder, content, Has::All, &[]);
+    world.run_for(secs(5));
+    world.set_mood(tracker, TrackerMood::Down);
+    let leecher = world.add_client("leecher", &network.setup);
+    // Its user takes longer than the DHT is left alone, whatever the lookup brought.
+    world.think_for(leecher, secs(30 * 60));
+    let torrent = world.share_magnet(leecher, content, &[seeder]);
+    let start = world.now();
+    let known = world.run_to(start + secs(60), |world| world.stats(leecher).metadata.contains_key(&torrent));
+    ensure(known, || "the metadata did not come".into())?;
+    let lookups = world.stats(leecher).lookups;
+    notes.add(format!("{lookups} lookups before it was known that the torrent is private"));
+    world.run_for(secs(25 * 60));
+    world.set_mood(tracker, TrackerMood::Normal);
+    complete(world, &[(leecher, torrent)], secs(1200))?;
+    let after = world.stats(leecher).lookups;
+    ensure(after == lookups, || format!("{} lookups came after", after - lookups))
 }
 
 fn dht_saved(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
