@@ -195,9 +195,11 @@ impl Node {
         self.searches.get(&Key::Told(lookup)).map(Search::summary)
     }
 
-    /// Whether a search has nobody to ask, so far.
-    pub(super) fn is_alone(&self, lookup: LookupId) -> bool {
-        self.table.is_empty() && self.summary(lookup).is_none_or(|summary| summary.asked == 0)
+    /// Whether a search met nothing but silence, so far: it has nobody to ask, or whom it asked owes an answer for long.
+    pub(super) fn is_in_vain(&self, lookup: LookupId) -> bool {
+        let knows_nobody = self.table.is_empty();
+        let search = self.searches.get(&Key::Told(lookup));
+        search.map_or(knows_nobody, |search| search.lookup.is_in_vain(knows_nobody))
     }
 
     /// What to remember for the next start.
@@ -264,6 +266,10 @@ impl Node {
         let contact = Contact { id: reply.id, addr: from };
         if let Verdict::Probe(suspect) = self.table.answered(now, contact) {
             self.ping(now, suspect.addr, Some(suspect.id), out);
+        }
+        if let Some(id) = query.id.filter(|id| *id != reply.id) {
+            // Whoever we know at that address is not there.
+            self.on_fault(now, Contact { id, addr: from }, out);
         }
         if let Some(seen) = message.ip {
             self.on_vote(now, from, seen, out);
@@ -387,14 +393,18 @@ impl Node {
                         if query.purpose == Purpose::Upkeep {
                             self.upkeep.failed();
                         }
-                        let spare = self.table.failed(&Contact { id, addr: to });
-                        if let Some(spare) = spare {
-                            self.ping(now, spare.addr, Some(spare.id), out);
-                        }
+                        self.on_fault(now, Contact { id, addr: to }, out);
                     }
                     self.on_closed(now, to, &query, out);
                 }
             }
+        }
+    }
+
+    /// A node did not answer, or is another one: asks a spare of the table that may take its place.
+    fn on_fault(&mut self, now: Timestamp, contact: Contact, out: &mut Outbox<Action>) {
+        if let Some(spare) = self.table.failed(&contact) {
+            self.ping(now, spare.addr, Some(spare.id), out);
         }
     }
 

@@ -158,8 +158,12 @@ impl Search {
         self.lookup.answered(ask, reply.id, token, reply.contacts(family));
         let (Some(lookup), from) = (self.id, ask.to) else { return };
         match &self.task {
-            Task::GetItem { target, salt, .. } => {
+            Task::GetItem { target, salt, seq } => {
                 let Ok(item) = Item::from_reply(*target, salt, &reply.item) else { return };
+                // BEP 44: whoever asks with a number has that item, but not every node leaves it out.
+                if seq.is_some() && item.seq() <= *seq {
+                    return;
+                }
                 let best = self.found.item.as_ref();
                 if best.is_none_or(|best| item.seq() > best.seq()) {
                     self.found.something = true;

@@ -726,3 +726,29 @@ fn values_of_peers_that_cannot_be_are_dropped() {
     let found = Action::Peers { lookup: LookupId(1), from: nth(1), peers: vec![values[1]] };
     assert!(said.contains(&found), "{said:?}");
 }
+
+/// BEP 44: not every node leaves out what is not newer.
+#[test]
+fn an_item_that_is_not_newer_than_asked_for_is_dropped() {
+    let key = SecretKey::from_seed(&[7; 32]);
+    for (seq, is_news) in [(1, false), (2, false), (3, true)] {
+        let item = Item::sign(&key, b"", seq, b"3:new").unwrap();
+        let mut lone = Lone::new();
+        lone.tell(at(0), Event::Learn(vec![nth(1)]));
+        let task = Task::GetItem { target: item.target(), salt: Bytes::new(), seq: Some(2) };
+        let said = lone.tell(at(0), Event::Start { lookup: LookupId(1), task });
+        let Action::Send { data, .. } = &said[0] else { panic!("{said:?}") };
+        let transaction = Message::parse(data).unwrap().transaction;
+        let reply = Reply { item: item.part(None), ..Reply::new(id_of(nth(1))) };
+        let data = Message::new(transaction, Body::Reply(reply)).encode().into();
+        let said = lone.tell(at(40), Event::Datagram { from: nth(1), data });
+        assert_eq!(said.iter().any(|it| matches!(it, Action::Item { .. })), is_news, "{seq}: {said:?}");
+    }
+}
+
+#[test]
+fn addresses_of_ipv4_that_are_written_as_ipv6_are_asked_as_what_they_are() {
+    let mut lone = Lone::new();
+    let said = lone.tell(at(0), Event::Learn(vec!["[::ffff:45.1.1.1]:6881".parse().unwrap()]));
+    assert!(matches!(said[..], [Action::Send { to, .. }] if to == "45.1.1.1:6881".parse().unwrap()));
+}
