@@ -122,6 +122,14 @@ impl Session {
         Some(lookup)
     }
 
+    /// The user does not want to know any more. A torrent's lookup is not the user's to end.
+    pub(super) fn cancel_lookup(&mut self, now: Timestamp, lookup: LookupId) {
+        let is_torrents = |network: &Network| network.torrents.contains_key(&lookup);
+        if !self.network.as_ref().is_some_and(is_torrents) {
+            self.tell_dht(now, dht::Event::Cancel(lookup));
+        }
+    }
+
     /// Our nodes in the DHT.
     pub fn dht(&self) -> Option<&Dht> {
         self.network.as_ref().map(|network| &network.dht)

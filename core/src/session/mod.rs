@@ -202,7 +202,7 @@ impl Session {
             Event::AddPeers { torrent, peers } => {
                 self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
             }
-            Event::CancelLookup { lookup } => self.tell_dht(now, crate::dht::Event::Cancel(lookup)),
+            Event::CancelLookup { lookup } => self.cancel_lookup(now, lookup),
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
             Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
             Event::Connected { conn } => self.on_connected(now, conn),
