@@ -4,12 +4,13 @@ use crate::exit::{Exit, Failure};
 use crate::met;
 use crate::output::one_line;
 use crate::paths;
+use fast_peer_core::dht::message::Family;
 use fast_peer_core::dht::{Saved, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, Notice, Session, Status};
 use fast_peer_io::disk::{Files, StorageSpec};
-use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
+use fast_peer_io::driver::{Counters, Driver, Ended, Handle, Sockets};
 use fast_peer_io::http::Tls;
 use fast_peer_io::net::Real;
 use fast_peer_io::state;
@@ -60,21 +61,27 @@ pub(crate) fn random_seed() -> Result<[u8; 32], Failure> {
 impl Engine {
     /// Starts a session on `addrs` and the first of `ports` that is free; without ports nobody can connect to it.
     pub(crate) async fn start(
-        config: Config,
+        mut config: Config,
         addrs: &[IpAddr],
         ports: Option<RangeInclusive<u16>>,
     ) -> Result<(Self, Option<u16>), Failure> {
         let calls = config.lsd;
+        let sockets = match ports {
+            Some(ports) => {
+                let opened = Sockets::open(&Real, addrs, ports.clone()).await;
+                Some(opened.map_err(|error| no_port(&ports, &error))?)
+            }
+            None => None,
+        };
+        if let (Some(dht), Some(sockets)) = (&mut config.dht, &sockets) {
+            // Nothing can be sent to the nodes of another family.
+            dht.families.retain(|family| sockets.addrs().any(|addr| Family::of(addr) == *family));
+        }
         let session = Session::new(config, random_seed()?, Timestamp::ZERO);
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
         let driver = Driver::new(Real, disk, tls()?, session);
-        let port = match ports {
-            Some(ports) => {
-                Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(&ports, &error))?)
-            }
-            None => None,
-        };
+        let port = sockets.map(|sockets| driver.listen_on(sockets));
         if calls && let Err(error) = driver.join_local().await {
             tracing::debug!("no calls into the local network: {error}");
         }

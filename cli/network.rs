@@ -13,7 +13,7 @@ pub(crate) struct Network {
     /// Port for incoming peers, TCP and UDP: one, or a range of which the first free one is taken
     #[arg(long, value_name = "PORT[-PORT]", default_value = "6881-6999", value_parser = ports)]
     pub(crate) port: RangeInclusive<u16>,
-    /// Address to listen on; may be repeated [default: all]
+    /// Address to listen on, and whose network is called for peers; may be repeated [default: all]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) bind: Vec<IpAddr>,
     /// Bytes a second to receive at most; K and M are powers of 1000, Ki and Mi of 1024
@@ -61,7 +61,8 @@ impl Bootstrap {
     pub(crate) fn config(&self, read_only: bool) -> DhtConfig {
         let well_known = || ROUTERS.map(|(host, port)| (host.to_owned(), port)).to_vec();
         let nodes = &self.dht_bootstrap;
-        DhtConfig { bootstrap: if nodes.is_empty() { well_known() } else { nodes.clone() }, read_only }
+        let bootstrap = if nodes.is_empty() { well_known() } else { nodes.clone() };
+        DhtConfig { bootstrap, read_only, ..DhtConfig::default() }
     }
 }
 

@@ -13,17 +13,27 @@ use crate::torrent::discovery::{self, Us};
 use crate::torrent::known_peers::Source;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 /// How a session takes part in the DHT.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhtConfig {
     /// Hosts and ports of nodes to begin with when no other is known; names are looked up.
     pub bootstrap: Vec<(String, u16)>,
+    /// The networks to take part in (BEP 32): those of which there is a socket.
+    pub families: Vec<Family>,
     /// Whether we only ask, and answer nothing (BEP 43).
     pub read_only: bool,
+}
+
+impl Default for DhtConfig {
+    /// Both networks, with nobody to begin with.
+    fn default() -> Self {
+        Self { bootstrap: Vec::new(), families: vec![Family::V4, Family::V6], read_only: false }
+    }
 }
 
 /// Something that a lookup found.
@@ -88,7 +98,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(now: Timestamp, config: &DhtConfig, rng: &Rng) -> Self {
-        let mut dht = Dht::new(now, &[Family::V4, Family::V6], rng);
+        let mut dht = Dht::new(now, &config.families, rng);
         if config.read_only {
             dht.handle_event(now, dht::Event::SetReadOnly(true), &mut Outbox::new());
         }

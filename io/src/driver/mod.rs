@@ -14,6 +14,7 @@ mod tests;
 mod wakeup;
 
 pub use crate::scatter::Counters;
+pub use listen::Sockets;
 
 use crate::disk::{Disk, StorageSpec};
 use crate::http;
@@ -25,7 +26,7 @@ use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::lsd::Group;
 use fast_peer_core::session::{Event, NewContent, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
-use listen::Sockets;
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -44,6 +45,8 @@ use tokio::time::{Instant, sleep_until};
 /// Dropping it ends everything at once: connections are cut, and jobs under way are forgotten.
 pub struct Driver<N: Net, D: Disk> {
     hub: Rc<Hub<N, D>>,
+    /// Where it listens.
+    bound: RefCell<Vec<IpAddr>>,
 }
 
 /// What the rest of the program does with a running session. Its calls are for the thread of the driver, and not for
@@ -65,7 +68,7 @@ impl<N: Net, D: Disk> Driver<N, D> {
     /// Drives `session`, whose time begins now.
     pub fn new(net: N, disk: D, tls: http::Tls, session: Session) -> Self {
         let http = http::Client::new(net.clone(), tls);
-        Self { hub: Rc::new(Hub::new(net, disk, http, session)) }
+        Self { hub: Rc::new(Hub::new(net, disk, http, session)), bound: RefCell::default() }
     }
 
     /// What others use the session with.
@@ -77,22 +80,29 @@ impl<N: Net, D: Disk> Driver<N, D> {
     /// `ports` that is free, where zero lets the system choose. Datagrams are lost before this. Addresses of a family
     /// that the host lacks are left out, unless all are.
     pub async fn listen(&self, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<u16> {
-        let Sockets { port, listeners, udp } = Sockets::open(&self.hub.net, addrs, ports).await?;
+        Ok(self.listen_on(Sockets::open(&self.hub.net, addrs, ports).await?))
+    }
+
+    /// The same with sockets that are open; returns their port.
+    pub fn listen_on(&self, sockets: Sockets<N>) -> u16 {
+        self.bound.borrow_mut().extend(sockets.addrs());
+        let Sockets { port, listeners, udp } = sockets;
         for listener in listeners {
             self.hub.spawn(listen::accept(Rc::clone(&self.hub), listener));
         }
         let mut datagrams = Datagrams::new(Rc::clone(&self.hub), udp);
         self.hub.spawn(poll_fn(move |cx| datagrams.poll(cx)));
         self.hub.event(Event::Listening { port });
-        Ok(port)
+        port
     }
 
-    /// Joins the groups where local peers call each other (BEP 14), on every interface; before this, the session's calls
-    /// are lost. The error is that of the last group, if none could be joined.
+    /// Joins the groups where local peers call each other (BEP 14), on the interfaces of the addresses where it listens;
+    /// before this, the session's calls are lost. The error is that of the last group, if none could be joined.
     pub async fn join_local(&self) -> io::Result<()> {
         let (mut joined, mut result) = (vec![], Ok(()));
+        let bound = self.bound.borrow().clone();
         for group in Group::ALL {
-            match self.hub.net.join(group.addr()).await {
+            match self.hub.net.join(group.addr(), &bound).await {
                 Ok(sockets) => joined.extend(sockets.into_iter().map(|socket| (group, socket))),
                 Err(error) => result = Err(error),
             }

@@ -39,9 +39,10 @@ pub trait Net: Clone + 'static {
     /// Opens a socket for datagrams on `local`, with the rules and errors of [`listen`](Self::listen).
     fn udp(&self, local: SocketAddr) -> impl Future<Output = io::Result<Self::Udp>>;
 
-    /// Joins a multicast group on every interface, with a socket for each, of which there is at least one; what is sent
-    /// through it to the group leaves by that interface. Others on this host can join too.
-    fn join(&self, group: SocketAddr) -> impl Future<Output = io::Result<Vec<Self::Udp>>>;
+    /// Joins a multicast group on every interface that has one of `addrs` (an unspecified one stands for all of its
+    /// family), with a socket for each, of which there is at least one; what is sent through it to the group leaves by
+    /// that interface. Others on this host can join too.
+    fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> impl Future<Output = io::Result<Vec<Self::Udp>>>;
 
     /// The addresses of a name, in the order in which to try them; at least one. An error that carries no number of the
     /// operating system means that there is no such name.

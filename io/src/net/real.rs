@@ -38,9 +38,9 @@ impl Net for Real {
         RealUdp::new(bound(local, Type::DGRAM, Protocol::UDP)?)
     }
 
-    async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
+    async fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> io::Result<Vec<RealUdp>> {
         let (mut sockets, mut last) = (vec![], io::Error::from(io::ErrorKind::AddrNotAvailable));
-        for (index, addr) in interfaces(group.is_ipv6())? {
+        for (index, addr) in interfaces(group.is_ipv6(), addrs)? {
             match joined(group, index, addr).and_then(RealUdp::new) {
                 Ok(socket) => sockets.push(socket),
                 Err(error) => {
@@ -171,13 +171,20 @@ fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
     Ok(socket)
 }
 
-/// An address of each interface that leads to others, by the number of the interface. Link-local addresses don't count:
-/// nobody could be dialled at one that a call comes from, since it does not say by which interface.
-fn interfaces(is_ipv6: bool) -> io::Result<BTreeMap<u32, IpAddr>> {
+/// An address of each interface that leads to others and has one of `addrs`, by the number of the interface. Link-local
+/// addresses don't count: nobody could be dialled at one that a call comes from, since it does not say by which interface.
+fn interfaces(is_ipv6: bool, addrs: &[IpAddr]) -> io::Result<BTreeMap<u32, IpAddr>> {
     let found = if_addrs::get_if_addrs()?.into_iter();
-    let usable = found
-        .filter(|found| !found.is_loopback() && !found.is_link_local() && found.ip().is_ipv6() == is_ipv6);
+    let usable = found.filter(|found| {
+        let leads_out = !found.is_loopback() && !found.is_link_local();
+        leads_out && found.ip().is_ipv6() == is_ipv6 && is_among(found.ip(), addrs)
+    });
     Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
+}
+
+/// Whether an address is one of `addrs`, where an unspecified one stands for all of its family.
+fn is_among(addr: IpAddr, addrs: &[IpAddr]) -> bool {
+    addrs.iter().any(|bound| *bound == addr || bound.is_unspecified() && bound.is_ipv6() == addr.is_ipv6())
 }
 
 /// A socket in a group, on one interface.
@@ -188,14 +195,13 @@ fn joined(group: SocketAddr, index: u32, addr: IpAddr) -> io::Result<Socket> {
     // There it takes this for two programs to hear the same group.
     #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
     socket.set_reuse_port(true)?;
-    let any = match (group.ip(), addr) {
+    match (group.ip(), addr) {
         (IpAddr::V4(group), IpAddr::V4(addr)) => {
             // Else it would also hear what the sockets on other interfaces joined for.
             #[cfg(any(target_os = "linux", target_os = "android"))]
             socket.set_multicast_all_v4(false)?;
             socket.join_multicast_v4(&group, &addr)?;
             socket.set_multicast_if_v4(&addr)?;
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         }
         (IpAddr::V6(group), _) => {
             socket.set_only_v6(true)?;
@@ -203,12 +209,24 @@ fn joined(group: SocketAddr, index: u32, addr: IpAddr) -> io::Result<Socket> {
             socket.set_multicast_all_v6(false)?;
             socket.join_multicast_v6(&group, index)?;
             socket.set_multicast_if_v6(index)?;
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         }
         (IpAddr::V4(_), IpAddr::V6(_)) => return Err(io::ErrorKind::InvalidInput.into()),
-    };
-    socket.bind(&SocketAddr::new(any, group.port()).into())?;
+    }
+    socket.bind(&listening_at(group).into())?;
     Ok(socket)
+}
+
+/// Where to bind for what is sent to a group: at the group itself, so that nobody reaches the socket by an address of
+/// this host. Elsewhere than on Linux that does not work, or the group would be the sender of what is sent.
+fn listening_at(group: SocketAddr) -> SocketAddr {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        return group;
+    }
+    let any = match group.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(any, group.port())
 }
 
 /// One vectored read. After a short one the socket is empty, and tokio is told so: that saves the read which would only
@@ -263,6 +281,29 @@ mod tests {
         let mut bufs = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
         let count = poll_fn(|cx| Pin::new(&mut accepted).poll_read_vectored(cx, &mut bufs)).await.unwrap();
         assert_eq!(count, 0);
+    }
+
+    #[test]
+    fn a_bound_address_stands_for_its_interface() {
+        let [near, far, six] = ["192.0.2.1", "198.51.100.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let (any4, any6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        for (addrs, among) in [
+            (&[][..], [false, false, false]),
+            (&[near], [true, false, false]),
+            (&[any4], [true, true, false]),
+            (&[any6], [false, false, true]),
+            (&[near, any6], [true, false, true]),
+        ] {
+            assert_eq!([near, far, six].map(|addr| super::is_among(addr, addrs)), among, "{addrs:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_is_joined_where_an_address_is_bound() {
+        let group = ([239, 192, 152, 143], 0).into();
+        // Nobody is reached by loopback alone.
+        let refused = Real.join(group, &[Ipv4Addr::LOCALHOST.into()]).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrNotAvailable);
     }
 
     #[tokio::test]

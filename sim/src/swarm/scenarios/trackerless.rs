@@ -145,7 +145,7 @@ impl Network {
     /// One node under a name, which `others` begin with; all know each other after a while.
     fn new(world: &mut World, others: usize) -> Self {
         let with = |bootstrap| {
-            let dht = Some(DhtConfig { bootstrap, read_only: false });
+            let dht = Some(DhtConfig { bootstrap, ..DhtConfig::default() });
             Setup { config: Config { dht, ..Config::default() }, ..Setup::new(HOME) }
         };
         let router = world.add_client("router.test", &with(vec![]));
