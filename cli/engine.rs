@@ -148,6 +148,29 @@ impl Engine {
         self.handle.set_content(torrent, content, storage);
     }
 
+    /// Ends one torrent; the others go on. The peers that it met are kept first, as they go with it.
+    pub(crate) fn remove(&self, torrent: TorrentId) {
+        self.keep_met(Some(torrent));
+        self.event(Event::RemoveTorrent { torrent });
+    }
+
+    /// Keeps the peers that one torrent met, or all of them did. Those of a private torrent are none of the next run's
+    /// business (BEP 27): it may have become known as private since others were kept.
+    fn keep_met(&self, only: Option<TorrentId>) {
+        if !self.keeps {
+            return;
+        }
+        self.with_session(|session| {
+            for (_, torrent) in session.torrents().filter(|(id, _)| only.is_none_or(|only| only == *id)) {
+                if torrent.is_private() {
+                    met::forget(torrent.info_hash());
+                } else {
+                    met::save(torrent.info_hash(), torrent.met());
+                }
+            }
+        });
+    }
+
     /// Looks for something in the DHT; what is found comes as notices. Nothing without a DHT.
     pub(crate) fn look_up(&self, task: Task) -> Option<LookupId> {
         self.handle.start_lookup(task)
@@ -176,12 +199,7 @@ impl Engine {
 
     /// Ends requests, brings the disk to rest and tells the trackers; a second interrupt ends the process at once.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
-        if self.keeps {
-            self.with_session(|session| {
-                let shared = session.torrents().filter(|(_, torrent)| !torrent.is_private());
-                shared.for_each(|(_, torrent)| met::save(torrent.info_hash(), torrent.met()));
-            });
-        }
+        self.keep_met(None);
         self.handle.event(Event::Stop);
         let ended = async {
             if let Some(path) = self.nodes {

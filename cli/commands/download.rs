@@ -335,7 +335,7 @@ impl<'a> Run<'a> {
         let job = self.jobs.remove(at);
         let message = format!("{}: {}", job.dir.join(&job.name).display(), failure.message);
         self.fail(Failure::new(failure.exit, message));
-        self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: id });
+        self.engine.remove(id);
     }
 
     /// When the next torrent has seeded for long enough, or has waited too long.
@@ -395,7 +395,7 @@ impl<'a> Run<'a> {
             }
             // The session stays: other torrents use it, and its end tells the trackers.
             if !self.jobs.is_empty() {
-                self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: job.id });
+                self.engine.remove(job.id);
             }
         }
         Ok(())

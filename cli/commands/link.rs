@@ -144,8 +144,9 @@ pub(crate) fn keep(torrent: &Metainfo) {
 }
 
 /// What peers told at another time.
-fn kept(hashes: InfoHashes) -> Option<Metainfo> {
-    let bytes = std::fs::read(path(hashes.swarm())?).ok()?;
+pub(super) fn kept(hashes: InfoHashes) -> Option<Metainfo> {
+    let mut bytes = vec![];
+    File::open(path(hashes.swarm())?).ok()?.take(MAX_KEPT).read_to_end(&mut bytes).ok()?;
     // Whatever happened to the file, its hash tells.
     let torrent = Metainfo::parse(&bytes).ok().filter(|torrent| hashes.are_among(torrent.hashes()))?;
     refuse_without_hashes("kept metadata", &torrent).is_ok().then_some(torrent)
