@@ -110,9 +110,10 @@ impl Finder {
         let (mut engine, _) = Engine::start(config, &engine::ANY, Some(0..=0)).await?;
         engine.keep();
         if wanted.takes_part() {
-            let magnet = Magnet { info_hash: Some(swarm.info_hash), ..Magnet::default() };
+            let (info_hash, peers) = (Some(swarm.info_hash), swarm.peers.clone());
+            let magnet = Magnet { info_hash, peers, ..Magnet::default() };
             let mut new = NewTorrent::try_from(&magnet).expect("a link with a hash names a torrent");
-            new.peers = wanted.peers.to_vec();
+            new.peers.extend(wanted.peers);
             self.torrent = Some(engine.add_link(new));
         } else {
             let task = Task::GetPeers { info_hash: swarm.info_hash, announce: None, noseed: false };

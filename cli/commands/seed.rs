@@ -10,7 +10,7 @@ use crate::{engine, output};
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{NewTorrent, Notice};
+use fast_peer_core::session::{NewContent, NewTorrent, Notice};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -62,12 +62,13 @@ impl Args {
         let (mut engine, port) = self.network.start_with(config).await?;
         let mut names = BTreeMap::new();
         let mut total = 0;
-        for (torrent, data) in torrents {
+        for (mut new, data) in torrents {
+            let content = new.content.as_ref().expect("what is not known is refused");
+            let torrent = Arc::clone(&content.metainfo);
             let priorities = vec![Priority::Normal; torrent.files().len()];
             let spec = storage::existing(&torrent, &data, &priorities)?;
             total += torrent.lengths().total();
-            let mut new = NewTorrent::new(Arc::clone(&torrent));
-            new.peers.clone_from(&self.peer);
+            new.peers.extend(&self.peer);
             new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
             names.insert(engine.add(new, spec), torrent);
         }
@@ -108,16 +109,20 @@ impl Args {
         }
     }
 
-    async fn all_torrents(&self) -> Result<Vec<(Arc<Metainfo>, PathBuf)>, Failure> {
+    /// What to seed, and where it is. What it holds is known of each.
+    async fn all_torrents(&self) -> Result<Vec<(NewTorrent, PathBuf)>, Failure> {
         let Some(folder) = &self.torrents else {
             let source = self.torrent.as_ref().expect("the parser asks for one of both");
             let data = self.data.clone().unwrap_or_else(|| PathBuf::from("."));
-            let Some(content) = link::find(source).await?.content else {
+            let mut new = link::find(source).await?;
+            let Some(content) = new.content else {
                 let message =
                     format!("{}: what it holds is not known here: download it first", source.display());
                 return Err(Failure::new(Exit::Magnet, message));
             };
-            return Ok(vec![(content.metainfo, data)]);
+            // Whatever files the link selects: what is shared is all that it names.
+            new.content = Some(NewContent::new(content.metainfo));
+            return Ok(vec![(new, data)]);
         };
         let data = self.torrent.as_ref().map_or_else(|| PathBuf::from("."), PathBuf::from);
         let entries = std::fs::read_dir(folder).map_err(|e| Failure::io(Exit::Open, folder.display(), &e))?;
@@ -131,7 +136,8 @@ impl Args {
         paths.sort();
         let mut torrents = vec![];
         for path in paths {
-            torrents.push((Arc::new(load_whole(path.as_os_str()).await?), data.clone()));
+            let torrent = Arc::new(load_whole(path.as_os_str()).await?);
+            torrents.push((NewTorrent::new(torrent), data.clone()));
         }
         if torrents.is_empty() {
             return Err(Failure::new(Exit::Open, format!("{}: no torrent in it", folder.display())));
