@@ -43,6 +43,7 @@ scenarios! {
     crowd "crowd" 1..=1,
     dht_only "dht-only" 1..=3,
     dht_private "dht-private" 1..=2,
+    dht_private_magnet "dht-private-magnet" 1..=2,
     dht_saved "dht-saved" 1..=2,
     disk_errors "disk-errors" 1..=6,
     disk_full "disk-full" 1..=3,

@@ -9,7 +9,7 @@ use crate::dht::message::{Family, Nodes};
 use crate::id::{InfoHash, LookupId};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -751,4 +751,27 @@ fn addresses_of_ipv4_that_are_written_as_ipv6_are_asked_as_what_they_are() {
     let mut lone = Lone::new();
     let said = lone.tell(at(0), Event::Learn(vec!["[::ffff:45.1.1.1]:6881".parse().unwrap()]));
     assert!(matches!(said[..], [Action::Send { to, .. }] if to == "45.1.1.1:6881".parse().unwrap()));
+}
+
+#[test]
+fn who_answers_in_the_name_of_another_is_not_who_was_known() {
+    let mut lone = Lone::new();
+    let said = lone.tell(at(0), Event::Learn(vec![nth(1), nth(2)]));
+    lone.let_answer(at(40), &said);
+    let known = |lone: &Lone| {
+        let closest = lone.node.table().closest(HASH.into(), K, false);
+        closest.into_iter().map(|contact| contact.addr).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(known(&lone), BTreeSet::from([nth(1), nth(2)]));
+    for n in 1..=2 {
+        let task = Task::FindNode { target: HASH.into() };
+        let said = lone.tell(at(1000 * n), Event::Start { lookup: LookupId(n), task });
+        for action in said {
+            let Action::Send { to, data } = action else { continue };
+            let transaction = Message::parse(&data).unwrap().transaction;
+            let reply = Message::new(transaction, Body::Reply(Reply::new(id_of(nth(2)))));
+            lone.hear(at(1000 * n + 40), to, &reply.encode());
+        }
+    }
+    assert_eq!(known(&lone), BTreeSet::from([nth(2)]));
 }
