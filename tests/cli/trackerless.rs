@@ -206,12 +206,15 @@ fn peers_are_named_with_their_source() {
         "0",
     ];
     let mut leecher = command(args).spawn().unwrap();
-    let pex =
-        args!["peers", content.info_hash(), "--source", "pex", "--peer", other.addr(), "--timeout", "3"];
-    let is_told = |_| run(&pex).text().contains(" pex\n");
-    let told = (0..20).any(is_told);
+    let pex = args!["--source", "pex", "--timeout", "3"];
+    let by_hash = args!["peers", content.info_hash(), "--peer", other.addr()];
+    let by_link = args!["peers", format!("{}&x.pe={}", link(&content), other.addr())];
+    let told = [&by_hash[..], &by_link].map(|args| {
+        let is_told = |_| run(args.iter().chain(&pex)).text().contains(" pex\n");
+        (0..20).any(is_told)
+    });
     leecher.kill().and_then(|()| leecher.wait()).unwrap();
-    assert!(told, "no peer told of another");
+    assert_eq!(told, [true; 2], "no peer told of another");
 }
 
 #[test]
