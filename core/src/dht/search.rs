@@ -161,7 +161,7 @@ impl Search {
             Task::GetItem { target, salt, seq } => {
                 let Ok(item) = Item::from_reply(*target, salt, &reply.item) else { return };
                 // BEP 44: whoever asks with a number has that item, but not every node leaves it out.
-                if seq.is_some() && item.seq() <= *seq {
+                if item.seq().zip(*seq).is_some_and(|(number, known)| number <= known) {
                     return;
                 }
                 let best = self.found.item.as_ref();
