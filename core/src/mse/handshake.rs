@@ -21,11 +21,11 @@ pub struct Agreed {
     /// For what we send behind it, unless that is plain.
     pub encipher: Option<Rc4>,
     /// What the initiator said along with the handshake, deciphered. Always empty for the initiator itself.
-    pub first: Bytes,
+    pub first: BytesMut,
 }
 
 /// Why a connection can't be obfuscated. It has to be closed: what is left of it is noise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Error {
     /// The other end's key gives the secret away.
     #[error("a public key that nobody draws by chance")]
@@ -123,7 +123,7 @@ impl Initiator {
                         return Ok(None);
                     }
                     let [encipher, decipher] = ciphers;
-                    return Ok(Some(agreed(self.torrent, method, decipher, encipher, Bytes::new())));
+                    return Ok(Some(agreed(self.torrent, method, decipher, encipher, BytesMut::new())));
                 }
                 Initiating::Over => return Ok(None),
             }
@@ -266,7 +266,7 @@ impl Responder {
                     ciphers[0].apply(&mut words);
                     out.extend(words);
                     let [encipher, decipher] = ciphers;
-                    return Ok(Some(agreed(torrent, method, decipher, encipher, first.freeze())));
+                    return Ok(Some(agreed(torrent, method, decipher, encipher, first)));
                 }
                 Responding::Over => return Ok(None),
             }
@@ -279,7 +279,7 @@ impl Responder {
     }
 }
 
-fn agreed(torrent: InfoHash, method: Method, decipher: Rc4, encipher: Rc4, first: Bytes) -> Agreed {
+fn agreed(torrent: InfoHash, method: Method, decipher: Rc4, encipher: Rc4, first: BytesMut) -> Agreed {
     let keep = method == Method::Rc4;
     Agreed { torrent, method, decipher: keep.then_some(decipher), encipher: keep.then_some(encipher), first }
 }
@@ -329,4 +329,7 @@ const MAX_PAD: usize = 512;
 const MARK_LEN: usize = 8;
 
 /// What an initiator says before it has heard what was chosen: BitTorrent's handshake, and perhaps a few messages.
-const MAX_FIRST: usize = 4096;
+const MAX_FIRST: usize = 2048;
+
+/// The most that an initiator says until it is agreed: both of its paddings, and its first words.
+pub const MAX_INITIATION: usize = KEY_LEN + MAX_PAD + 2 * 20 + 14 + MAX_PAD + 2 + MAX_FIRST;

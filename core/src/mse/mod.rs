@@ -20,7 +20,7 @@ mod rc4;
 #[cfg(test)]
 mod tests;
 
-pub use handshake::{Agreed, Error, Initiator, Responder};
+pub use handshake::{Agreed, Error, Initiator, MAX_INITIATION, Responder};
 pub use keys::torrent_mark;
 pub use rc4::Rc4;
 
