@@ -196,30 +196,33 @@ impl Session {
                     self.give_up(now, conn, Reason::NotObfuscated);
                     return false;
                 }
-                Stage::Undecided => match self.config.encryption.incoming {
-                    _ if input.len() < HANDSHAKE_START.len() && HANDSHAKE_START.starts_with(input) => {
+                Stage::Undecided => {
+                    if input.len() < HANDSHAKE_START.len() && HANDSHAKE_START.starts_with(input) {
                         return false;
                     }
-                    Policy::Require if input.starts_with(HANDSHAKE_START) => {
-                        self.give_up(now, conn, Reason::NotObfuscated);
-                        return false;
-                    }
-                    Policy::Prefer | Policy::Require if !input.starts_with(HANDSHAKE_START) => {
-                        if self.responding >= self.config.max_half_open {
-                            self.give_up(now, conn, Reason::ObfuscationBusy);
-                            return false;
+                    let policy = self.config.encryption.incoming;
+                    let refused = match (policy, input.starts_with(HANDSHAKE_START)) {
+                        (Policy::Require, true) => Some(Reason::NotObfuscated),
+                        (Policy::Off, false) => Some(Reason::ObfuscationOff),
+                        (Policy::Off | Policy::Prefer, true) => {
+                            link.stage = Stage::Plain;
+                            continue;
                         }
-                        self.responding += 1;
-                        let rng = self.rng.fork_nth("obfuscation", conn.0);
-                        let responder = Responder::new(self.config.encryption.methods, rng);
-                        link.stage = Stage::Responding(Box::new(responder));
-                        continue;
+                        (Policy::Prefer | Policy::Require, false) => {
+                            let busy = self.responding >= self.config.max_half_open;
+                            busy.then_some(Reason::ObfuscationBusy)
+                        }
+                    };
+                    if let Some(reason) = refused {
+                        self.give_up(now, conn, reason);
+                        return false;
                     }
-                    _ => {
-                        link.stage = Stage::Plain;
-                        continue;
-                    }
-                },
+                    self.responding += 1;
+                    let rng = self.rng.fork_nth("obfuscation", conn.0);
+                    let responder = Responder::new(self.config.encryption.methods, rng);
+                    link.stage = Stage::Responding(Box::new(responder));
+                    continue;
+                }
                 Stage::Initiating(initiator) => initiator.handle_bytes(input, &mut link.words),
                 Stage::Responding(responder) => {
                     let marks = &self.marks;

@@ -36,6 +36,9 @@ pub enum Reason {
     /// Too many that were accepted have begun to obfuscate and not come to an end (row P-19).
     #[error("too many peers agree on obfuscation at once")]
     ObfuscationBusy,
+    /// It does not begin as BitTorrent does, and nothing is to be obfuscated.
+    #[error("the peer obfuscates its connection, which is turned off")]
+    ObfuscationOff,
     /// The remote broke the protocol.
     #[error("{0}")]
     Offence(#[from] Offence),
