@@ -93,7 +93,9 @@ impl Initiator {
                         self.stage = Initiating::Key;
                         return Ok(None);
                     };
-                    let secret = self.private.secret(&theirs).ok_or(Error::BadKey)?;
+                    // An echo would have us talk to ourselves.
+                    let good = Some(theirs).filter(|theirs| *theirs != self.private.public());
+                    let secret = good.and_then(|theirs| self.private.secret(&theirs)).ok_or(Error::BadKey)?;
                     self.stage = self.answer(&secret, out);
                 }
                 Initiating::Mark { mark, ciphers } => match find(&mark, MAX_PAD, input)? {

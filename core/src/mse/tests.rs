@@ -134,6 +134,14 @@ fn bad_keys_end_it() {
     }
 }
 
+#[test]
+fn an_echo_is_no_responder() {
+    let (mut out, rng) = (Vec::new(), Rng::from_number(6));
+    let mut initiator = Initiator::new(OURS, Methods::ALL, Bytes::from_static(FIRST), rng, &mut out);
+    let mut echo = out.as_slice().into();
+    assert_eq!(initiator.handle_bytes(&mut echo, &mut out).unwrap_err(), Error::BadKey);
+}
+
 proptest! {
     /// However the bytes are cut, and whatever follows, each byte is deciphered once.
     #[test]

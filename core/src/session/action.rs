@@ -263,9 +263,9 @@ impl WriteBatch {
     }
 
     /// Keeps what is said within an obfuscated handshake.
-    pub(crate) fn overhear_bytes(&mut self, bytes: &Bytes) {
-        if let Some(said) = &mut self.said {
-            said.push(Segment::Inline(bytes.clone()));
+    pub(crate) fn overhear_bytes(&mut self, bytes: Bytes) {
+        if let Some(said) = self.said.as_mut().filter(|_| !bytes.is_empty()) {
+            said.push(Segment::Inline(bytes));
         }
     }
 

@@ -109,7 +109,7 @@ impl Session {
     /// connection can take more, until a pull brings nothing.
     pub fn poll_stream(&mut self, now: Timestamp, conn: ConnId, budget: usize, batch: &mut WriteBatch) {
         self.set_now(now);
-        self.initiate(now, conn, batch);
+        self.initiate(now, conn);
         let Some(entry) = self.conns.get_mut(&conn) else { return };
         let words = entry.link.write(batch);
         self.up.owe(words as u64);

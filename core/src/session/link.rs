@@ -54,6 +54,10 @@ pub(super) struct Link {
     stage: Stage,
     /// Words of the handshake to be written.
     words: Vec<u8>,
+    /// What the torrent says along with the handshake, until it is among the words.
+    first: Bytes,
+    /// What it says along with these words.
+    said: Bytes,
 }
 
 #[derive(Debug)]
@@ -79,9 +83,13 @@ struct Ciphers {
 }
 
 impl Link {
-    pub(super) const ACCEPTED: Self = Self { stage: Stage::Undecided, words: Vec::new() };
-    pub(super) const PLAIN: Self = Self { stage: Stage::Plain, words: Vec::new() };
-    pub(super) const OBFUSCATED: Self = Self { stage: Stage::Opening, words: Vec::new() };
+    pub(super) const ACCEPTED: Self = Self::new(Stage::Undecided);
+    pub(super) const PLAIN: Self = Self::new(Stage::Plain);
+    pub(super) const OBFUSCATED: Self = Self::new(Stage::Opening);
+
+    const fn new(stage: Stage) -> Self {
+        Self { stage, words: Vec::new(), first: Bytes::new(), said: Bytes::new() }
+    }
 
     /// Whether the torrent's words go through.
     pub(super) const fn is_open(&self) -> bool {
@@ -112,6 +120,7 @@ impl Link {
         let len = words.len();
         if len > 0 {
             batch.push_bytes(words.into());
+            batch.overhear_bytes(core::mem::take(&mut self.said));
         }
         len
     }
@@ -223,7 +232,13 @@ impl Session {
                     link.stage = Stage::Responding(Box::new(responder));
                     continue;
                 }
-                Stage::Initiating(initiator) => initiator.handle_bytes(input, &mut link.words),
+                Stage::Initiating(initiator) => {
+                    let agreed = initiator.handle_bytes(input, &mut link.words);
+                    if !link.words.is_empty() {
+                        link.said = core::mem::take(&mut link.first);
+                    }
+                    agreed
+                }
                 Stage::Responding(responder) => {
                     let marks = &self.marks;
                     responder.handle_bytes(input, &mut link.words, |mark| marks.get(&mark).copied())
@@ -256,7 +271,7 @@ impl Session {
     }
 
     /// The torrent's first words are there: they ride along with the handshake.
-    pub(super) fn initiate(&mut self, now: Timestamp, conn: ConnId, batch: &mut WriteBatch) {
+    pub(super) fn initiate(&mut self, now: Timestamp, conn: ConnId) {
         let Some(entry) = self.conns.get(&conn) else { return };
         let (Stage::Opening, Some(torrent)) = (&entry.link.stage, entry.torrent()) else { return };
         let mut first = WriteBatch::default();
@@ -270,9 +285,9 @@ impl Session {
             }
         }
         let words = words.freeze();
-        batch.overhear_bytes(&words);
         let (methods, rng) = (self.config.encryption.methods, self.rng.fork_nth("obfuscation", conn.0));
         let link = &mut entry.link;
+        link.first = words.clone();
         let initiator = Initiator::new(slot.torrent.info_hash(), methods, words, rng, &mut link.words);
         link.stage = Stage::Initiating(Box::new(initiator));
     }
