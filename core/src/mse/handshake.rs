@@ -77,6 +77,29 @@ impl Initiator {
     /// is told as soon as it can understand it; it is sent by RC4 whatever becomes of the rest.
     pub fn new(torrent: InfoHash, offered: Methods, first: Bytes, mut rng: Rng, out: &mut Vec<u8>) -> Self {
         let private = Private::new(&mut rng);
+        Self::begin(private, torrent, offered, first, rng, out)
+    }
+
+    /// The same, with a private key that is known: for conversations that were recorded.
+    pub fn with_key(
+        key: [u8; 20],
+        torrent: InfoHash,
+        offered: Methods,
+        first: Bytes,
+        rng: Rng,
+        out: &mut Vec<u8>,
+    ) -> Self {
+        Self::begin(Private::from_bytes(key), torrent, offered, first, rng, out)
+    }
+
+    fn begin(
+        private: Private,
+        torrent: InfoHash,
+        offered: Methods,
+        first: Bytes,
+        mut rng: Rng,
+        out: &mut Vec<u8>,
+    ) -> Self {
         out.extend(private.public());
         pad(&mut rng, MAX_PAD, out);
         Self { private, torrent, offered, first, rng, stage: Initiating::Key }
@@ -185,6 +208,11 @@ impl Responder {
     /// Waits for an initiator. RC4 is chosen only if it does not offer to send plain, or that is not allowed.
     pub fn new(allowed: Methods, mut rng: Rng) -> Self {
         Self { private: Private::new(&mut rng), allowed, rng, stage: Responding::Key }
+    }
+
+    /// The same, with a private key that is known: for conversations that were recorded.
+    pub fn with_key(key: [u8; 20], allowed: Methods, rng: Rng) -> Self {
+        Self { private: Private::from_bytes(key), allowed, rng, stage: Responding::Key }
     }
 
     /// The same as for the [`Initiator`]; `torrent_of` knows the torrents of ours by their [marks](torrent_mark).
