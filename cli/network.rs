@@ -2,7 +2,8 @@
 
 use crate::engine::Engine;
 use crate::exit::Failure;
-use fast_peer_core::session::{Config, DhtConfig};
+use fast_peer_core::mse::Methods;
+use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -35,6 +36,8 @@ pub(crate) struct Network {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) upload_slots: u32,
     #[command(flatten)]
+    encrypting: Encrypting,
+    #[command(flatten)]
     bootstrap: Bootstrap,
     /// Don't look for peers in the DHT
     #[arg(long)]
@@ -45,6 +48,52 @@ pub(crate) struct Network {
     /// Don't look for peers in the local network
     #[arg(long)]
     no_lsd: bool,
+}
+
+/// Whether connections to peers are obfuscated.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Encrypting {
+    /// Whether to encrypt connections to peers, so that they don't look like BitTorrent (MSE). It hides them from routers,
+    /// not from who watches closely
+    #[arg(long, value_name = "POLICY", default_value = "prefer")]
+    encryption: Encrypt,
+    /// What to encrypt: by any method, the handshake at least; by RC4, everything, which takes some processor time
+    #[arg(long, value_name = "METHOD", default_value = "any")]
+    encryption_method: EncryptBy,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Encrypt {
+    /// Never
+    Off,
+    /// Where the peer can
+    Prefer,
+    /// Always; who can't is no peer
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum EncryptBy {
+    /// What the peer likes; the handshake alone, if it doesn't mind
+    Any,
+    /// Everything
+    Rc4,
+}
+
+impl Encrypting {
+    pub(crate) const fn config(&self) -> Encryption {
+        let policy = match self.encryption {
+            Encrypt::Off => Policy::Off,
+            Encrypt::Prefer => Policy::Prefer,
+            Encrypt::Require => Policy::Require,
+        };
+        let methods = match self.encryption_method {
+            EncryptBy::Any => Methods::ALL,
+            EncryptBy::Rc4 => Methods::RC4,
+        };
+        Encryption { incoming: policy, outgoing: policy, methods }
+    }
 }
 
 /// How to get into the DHT.
@@ -96,6 +145,7 @@ impl Network {
             upload_slots: self.upload_slots as usize,
             pex: !self.no_pex,
             lsd: !self.no_lsd,
+            encryption: self.encrypting.config(),
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,

@@ -3,6 +3,7 @@
 //! Two machines of one seed live through the same random life, in which times are met exactly, missed by a microsecond
 //! or overslept, and much of what happens makes no sense.
 
+mod mse;
 mod node;
 
 use crate::bitfield::Bitfield;

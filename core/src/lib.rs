@@ -21,6 +21,7 @@ pub mod machine;
 pub mod magnet;
 pub mod metadata;
 pub mod metainfo;
+pub mod mse;
 pub mod peer;
 pub mod pex;
 pub mod pieces;

@@ -16,6 +16,7 @@ use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
+use fast_peer_core::mse::{Initiator, Method, Methods, Responder, torrent_mark};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
@@ -43,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
+    ("mse", mse),
     ("path_sanitise", path_sanitise),
     ("udp_tracker", udp_tracker),
     ("ut_metadata", ut_metadata),
@@ -263,6 +265,75 @@ pub fn metainfo(data: &[u8]) {
     assert_eq!(alone.swarm_hash(), torrent.swarm_hash());
     assert_eq!(alone.files(), torrent.files());
     assert!(Magnet::from(&torrent).swarm_hash().is_some());
+}
+
+/// Both ends of an obfuscated handshake, and somebody between them who knows the secret: what is changed in the cipher is
+/// changed alike in what it says.
+///
+/// The input is the method that the responder allows, how the stream is cut, and two rows of changes (at, in two bytes, and
+/// what to turn over): a byte with their number, and those of the initiator's words; then all that is left, of the
+/// responder's.
+pub fn mse(data: &[u8]) {
+    let [allowed, cut, count, changes @ ..] = data else { return };
+    let (ours, allowed) = (InfoHash([9; 20]), Methods(u32::from(*allowed)));
+    let (changes, _) = changes.as_chunks::<3>();
+    let (of_initiator, of_responder) = changes.split_at(usize::from(*count).min(changes.len()));
+    let rng = Rng::from_number(3);
+    let (mut out, first) = (vec![], Bytes::from_static(b"first words"));
+    let mut initiator = Initiator::new(ours, Methods::ALL, first.clone(), rng.fork("initiator"), &mut out);
+    let mut responder = Responder::new(allowed, rng.fork("responder"));
+    let (mut to_responder, mut to_initiator) = (BytesMut::new(), BytesMut::new());
+    let (mut passed, mut ends) = ([0, 0], [None, None]);
+    let change = |words: &mut [u8], passed: &mut usize, changes: &[[u8; 3]]| {
+        for [high, low, mask] in changes {
+            let at = usize::from(u16::from_be_bytes([*high, *low]));
+            if let Some(byte) = at.checked_sub(*passed).and_then(|at| words.get_mut(at)) {
+                *byte ^= mask;
+            }
+        }
+        *passed += words.len();
+    };
+    for _ in 0..3 {
+        change(&mut out, &mut passed[0], of_initiator);
+        let mut answer = vec![];
+        for part in out.chunks(usize::from(*cut).max(1)) {
+            to_responder.extend_from_slice(part);
+            if ends[0].is_none() {
+                let known = |mark| (mark == torrent_mark(ours)).then_some(ours);
+                match responder.handle_bytes(&mut to_responder, &mut answer, known) {
+                    Ok(None) => {}
+                    Ok(Some(agreed)) => ends[0] = Some(agreed),
+                    Err(_) => return,
+                }
+            }
+            assert!(
+                to_responder.len() <= part.len() + 2048 + 40,
+                "it holds back no more than its first words"
+            );
+        }
+        out.clear();
+        change(&mut answer, &mut passed[1], of_responder);
+        for part in answer.chunks(usize::from(*cut).max(1)) {
+            to_initiator.extend_from_slice(part);
+            if ends[1].is_none() {
+                match initiator.handle_bytes(&mut to_initiator, &mut out) {
+                    Ok(None) => {}
+                    Ok(Some(agreed)) => ends[1] = Some(agreed),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+    assert!(passed.iter().all(|sent| *sent <= 96 + 2 * 512 + 40 + 16 + first.len()), "{passed:?}");
+    let untouched = changes.iter().all(|[.., mask]| *mask == 0);
+    match ends {
+        [Some(responded), Some(initiated)] => {
+            assert!(Methods::ALL.has(initiated.method) && allowed.has(responded.method));
+            assert_eq!(initiated.decipher.is_some(), initiated.method == Method::Rc4);
+            assert!(!untouched || initiated.method == responded.method && responded.first == first);
+        }
+        _ => assert!(!untouched || !allowed.has(Method::Plain) && !allowed.has(Method::Rc4)),
+    }
 }
 
 /// A component stays one component, and cleaning it again changes nothing.

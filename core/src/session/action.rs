@@ -209,6 +209,8 @@ pub struct WriteBatch {
     /// Messages that are not a segment yet.
     pub(crate) open: BytesMut,
     bytes: usize,
+    /// What was said, for those who read along.
+    said: Option<Vec<Segment>>,
 }
 
 /// One run of bytes in a [`WriteBatch`].
@@ -240,6 +242,31 @@ impl WriteBatch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// One that also keeps what is said, as it is before it is enciphered: for simulators, which read along.
+    pub fn overheard() -> Self {
+        Self { said: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// What was said since the last call, in order. It may be shorter than what is to be written, where that is part of
+    /// an obfuscated handshake.
+    pub fn take_said(&mut self) -> Vec<Segment> {
+        self.said.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// Keeps what is behind the first `from` segments, if anybody wants to know.
+    pub(crate) fn overhear(&mut self, from: usize) {
+        if let Some(said) = &mut self.said {
+            said.extend(self.segments.range(from..).cloned());
+        }
+    }
+
+    /// Keeps what is said within an obfuscated handshake.
+    pub(crate) fn overhear_bytes(&mut self, bytes: Bytes) {
+        if let Some(said) = self.said.as_mut().filter(|_| !bytes.is_empty()) {
+            said.push(Segment::Inline(bytes));
+        }
     }
 
     /// Puts bytes behind what is there, without a copy.

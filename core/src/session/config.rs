@@ -1,6 +1,7 @@
 //! What is fixed when a session starts.
 
 use super::dht::DhtConfig;
+use super::link::Encryption;
 use crate::id::PeerId;
 use crate::rng::Rng;
 use alloc::string::String;
@@ -30,6 +31,8 @@ pub struct Config {
     pub lsd: bool,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
+    /// Whether connections are obfuscated (MSE/PE).
+    pub encryption: Encryption,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
     /// Bytes a second received; nothing means no limit.
@@ -52,6 +55,7 @@ impl Default for Config {
             pex: true,
             lsd: true,
             store_budget: 8 << 20,
+            encryption: Encryption::default(),
             dht: None,
             down_bytes_per_s: None,
             up_bytes_per_s: None,

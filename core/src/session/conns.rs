@@ -1,9 +1,11 @@
 //! Connections: who may come, who may read, who may write.
 
+use super::link::Link;
 use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
 use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
 use crate::machine::{Deadline, Timestamp};
+use crate::mse::MAX_INITIATION;
 use crate::store::payload::Payload;
 use crate::wire::{Decoder, HANDSHAKE_LEN};
 use alloc::vec::Vec;
@@ -21,6 +23,7 @@ pub(super) struct Conn {
     /// Bytes that it may still read.
     credit: u32,
     starving: bool,
+    pub(super) link: Link,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +36,14 @@ enum Owner {
 }
 
 impl Conn {
-    pub(super) fn dialled(torrent: TorrentId, remote: SocketAddr) -> Self {
-        Self { remote, owner: Owner::Torrent(torrent), half_open: true, credit: 0, starving: false }
+    pub(super) fn dialled(torrent: TorrentId, remote: SocketAddr, link: Link) -> Self {
+        Self { remote, owner: Owner::Torrent(torrent), half_open: true, credit: 0, starving: false, link }
+    }
+
+    /// Whose connection this was and where to, if it came about but could not be obfuscated.
+    pub(super) fn failed_to_obfuscate(&self) -> Option<(TorrentId, SocketAddr)> {
+        let failed = !self.half_open && self.link.is_dialling();
+        self.torrent().filter(|_| failed).map(|torrent| (torrent, self.remote))
     }
 
     pub(super) fn torrent(&self) -> Option<TorrentId> {
@@ -60,8 +69,8 @@ impl Session {
         let until = now + GREETING_TIMEOUT;
         let owner = Owner::Greeting { until };
         self.due.insert((until, Due::Greeting(conn)));
-        self.conns
-            .insert(conn, Conn { remote, owner, half_open: false, credit: GREETING_CREDIT, starving: false });
+        let (credit, link) = (GREETING_CREDIT, Link::ACCEPTED);
+        self.conns.insert(conn, Conn { remote, owner, half_open: false, credit, starving: false, link });
         self.actions.push_back(Action::ReadCredit { conn, bytes: GREETING_CREDIT });
         Some(conn)
     }
@@ -72,7 +81,10 @@ impl Session {
     pub fn handle_bytes(&mut self, now: Timestamp, conn: ConnId, input: &mut BytesMut) -> Intake {
         self.set_now(now);
         let before = input.len();
-        let Some(torrent) = self.torrent_of(now, conn, input) else {
+        let open = self.agree(now, conn, input);
+        let torrent = if open { self.torrent_of(now, conn, input) } else { None };
+        let Some(torrent) = torrent else {
+            self.spend(now, conn, before - input.len());
             return if self.conns.contains_key(&conn) { Intake::NeedMore } else { Intake::Closed };
         };
         let intake = self
@@ -97,15 +109,23 @@ impl Session {
     /// connection can take more, until a pull brings nothing.
     pub fn poll_stream(&mut self, now: Timestamp, conn: ConnId, budget: usize, batch: &mut WriteBatch) {
         self.set_now(now);
-        let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
+        self.initiate(now, conn);
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        let words = entry.link.write(batch);
+        self.up.owe(words as u64);
+        let Some(torrent) = entry.torrent().filter(|_| entry.link.is_open()) else { return };
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
         let (_, own_limit) = slot.torrent.limits();
         let granted = self.up.take(now, budget as u64);
         let allowed = own_limit.take(now, granted);
-        let before = batch.len();
+        batch.seal();
+        let (before, from) = (batch.len(), batch.segments.len());
         self.with_torrent(now, torrent, |torrent, out| {
             torrent.poll_stream(now, conn, allowed as usize, batch, out);
         });
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.link.encipher(batch, from);
+        }
         let written = (batch.len() - before) as u64;
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
         // Messages go out in any case; what they take comes off the blocks.
@@ -139,8 +159,10 @@ impl Session {
     }
 
     pub(super) fn on_lost(&mut self, now: Timestamp, conn: ConnId, error: Option<NetError>) {
-        let Some(torrent) = self.forget(conn) else { return };
+        let Some(entry) = self.forget(conn) else { return };
+        let Some(torrent) = entry.torrent() else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_lost(now, conn, error, out));
+        self.fall_back(now, &entry);
         self.dial_crowded(now);
     }
 
@@ -150,21 +172,19 @@ impl Session {
         }
     }
 
-    /// Drops a connection from the books; says whose it was.
-    pub(super) fn forget(&mut self, conn: ConnId) -> Option<TorrentId> {
+    /// Drops a connection from the books; returns the entry.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
         let entry = self.conns.remove(&conn)?;
         self.half_open -= usize::from(entry.half_open);
+        self.responding -= usize::from(entry.link.is_responding());
         self.throttled.remove(&conn);
         if entry.starving {
             self.starving.retain(|other| *other != conn);
         }
-        match entry.owner {
-            Owner::Greeting { until } => {
-                self.due.remove(&(until, Due::Greeting(conn)));
-                None
-            }
-            Owner::Torrent(torrent) => Some(torrent),
+        if let Owner::Greeting { until } = entry.owner {
+            self.due.remove(&(until, Due::Greeting(conn)));
         }
+        Some(entry)
     }
 
     /// Lets torrents dial that had no place.
@@ -183,6 +203,7 @@ impl Session {
             Owner::Torrent(torrent) => return Some(torrent),
             Owner::Greeting { until } => (entry.remote, until),
         };
+        let agreed = entry.link.agreed().map(|(torrent, _)| torrent);
         let Some(info_hash) = Decoder::peek_info_hash(input) else {
             // A decoder sees at the first byte whether this can become a handshake.
             let start = &input[..input.len().min(HANDSHAKE_LEN - 1)];
@@ -191,7 +212,8 @@ impl Session {
             }
             return None;
         };
-        let Some(&torrent) = self.by_hash.get(&info_hash) else {
+        let about = agreed.is_none_or(|torrent| torrent == info_hash).then_some(info_hash);
+        let Some(&torrent) = about.and_then(|hash| self.by_hash.get(&hash)) else {
             self.turn_away(conn, Reason::UnknownTorrent);
             return None;
         };
@@ -202,11 +224,14 @@ impl Session {
         }
         self.due.remove(&(until, Due::Greeting(conn)));
         self.conns.get_mut(&conn)?.owner = Owner::Torrent(torrent);
+        if agreed.is_some() {
+            self.note_obfuscated(now, torrent, conn);
+        }
         self.grant(now, conn);
         Some(torrent)
     }
 
-    fn turn_away(&mut self, conn: ConnId, reason: Reason) {
+    pub(super) fn turn_away(&mut self, conn: ConnId, reason: Reason) {
         self.forget(conn);
         self.actions.push_back(Action::Disconnect { conn, reason });
     }
@@ -289,7 +314,7 @@ impl Session {
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an accepted connection may send before it has named a torrent.
-const GREETING_CREDIT: u32 = 1024;
+const GREETING_CREDIT: u32 = MAX_INITIATION as u32 + 1024;
 
 /// Connections of one public address: several people may live behind it.
 const MAX_PER_ADDRESS: usize = 4;

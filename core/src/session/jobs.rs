@@ -1,6 +1,6 @@
 //! Work that a driver does for trackers, and its answers.
 
-use super::{Action, Due, HttpAnswer, HttpError, NetError, Notice, Session};
+use super::{Action, Due, HttpAnswer, HttpError, NetError, Notice, Policy, Session};
 use crate::id::{JobId, TorrentId};
 use crate::machine::{Machine as _, Timestamp};
 use crate::torrent::Work;
@@ -158,7 +158,7 @@ impl Session {
             uploaded,
             downloaded,
             left,
-            encryption: false,
+            encryption: self.config.encryption.incoming != Policy::Off,
             request: ask.request.clone(),
         })
     }

@@ -13,6 +13,7 @@ mod conns;
 mod dht;
 mod event;
 mod jobs;
+mod link;
 mod local;
 mod reason;
 
@@ -22,12 +23,14 @@ pub use action::{Action, Intake, Notice, Segment, WriteBatch};
 pub use config::Config;
 pub use dht::{DhtConfig, Found};
 pub use event::{Event, HttpAnswer, HttpError, NetError};
+pub use link::{Encryption, Policy};
 pub use reason::Reason;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
 use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
+use crate::mse::torrent_mark;
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
@@ -53,8 +56,12 @@ pub struct Session {
     rng: Rng,
     torrents: BTreeMap<TorrentId, Slot>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// The torrents by the names that they have in obfuscated handshakes.
+    marks: BTreeMap<[u8; 20], InfoHash>,
     conns: BTreeMap<ConnId, Conn>,
     half_open: usize,
+    /// Accepted connections that have begun to obfuscate and not come to an end.
+    responding: usize,
     jobs: BTreeMap<JobId, Job>,
     asks: BTreeMap<u64, Ask>,
     next_conn: u64,
@@ -132,8 +139,10 @@ impl Session {
             common: Arc::new(common),
             torrents: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            marks: BTreeMap::new(),
             conns: BTreeMap::new(),
             half_open: 0,
+            responding: 0,
             jobs: BTreeMap::new(),
             asks: BTreeMap::new(),
             next_conn: 0,
@@ -177,6 +186,7 @@ impl Session {
         torrent.init_listen_port(self.listen_port);
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
+        self.marks.insert(torrent_mark(info_hash), info_hash);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
         for (host, port) in names {
             let job = self.mint_job(Job::ResolvePeer { torrent: id, port });
@@ -392,8 +402,15 @@ impl Session {
         match action {
             torrent::Action::Discovery(action) => self.on_discovery(now, id, action),
             torrent::Action::Disconnect { conn, reason } => {
-                self.forget(conn);
+                let entry = self.forget(conn);
                 self.actions.push_back(Action::Disconnect { conn, reason });
+                let failed = matches!(
+                    reason,
+                    Reason::HandshakeTimeout | Reason::NotObfuscated | Reason::Obfuscation(_)
+                );
+                if let Some(entry) = entry.filter(|_| failed) {
+                    self.fall_back(now, &entry);
+                }
             }
             torrent::Action::Disk { work, op } => {
                 let job = self.mint_job(Job::Disk { torrent: id, work });
@@ -419,8 +436,9 @@ impl Session {
             let conn = ConnId(self.next_conn);
             self.next_conn += 1;
             self.half_open += 1;
+            let plain = slot.torrent.dials_plain(remote);
             slot.torrent.dial(now, conn, remote);
-            self.conns.insert(conn, Conn::dialled(id, remote));
+            self.conns.insert(conn, Conn::dialled(id, remote, self.dialled_link(plain)));
             self.actions.push_back(Action::Connect { conn, remote });
         }
     }
@@ -467,6 +485,7 @@ impl Session {
             let slot = self.torrents.remove(&id).expect("it was found just now");
             let torrent = slot.torrent.info_hash();
             self.by_hash.remove(&torrent);
+            self.marks.remove(&torrent_mark(torrent));
             self.tell_lsd(self.now, lsd::Event::Unshared { torrent });
             self.crowded.remove(&id);
             if let Some(at) = slot.due {

@@ -1,5 +1,6 @@
 //! Why connections end.
 
+use crate::mse;
 use crate::wire::Offence;
 
 /// Why the session closes a connection, or gives up opening it.
@@ -26,6 +27,18 @@ pub enum Reason {
     /// Neither side has anything that the other wants.
     #[error("both sides are complete")]
     NothingToTrade,
+    /// It begins without obfuscation, which is required.
+    #[error("the peer does not obfuscate its connection")]
+    NotObfuscated,
+    /// The two ends did not come to an obfuscated connection.
+    #[error("no obfuscated connection: {0}")]
+    Obfuscation(mse::Error),
+    /// Too many that were accepted have begun to obfuscate and not come to an end (row P-19).
+    #[error("too many peers agree on obfuscation at once")]
+    ObfuscationBusy,
+    /// It does not begin as BitTorrent does, and nothing is to be obfuscated.
+    #[error("the peer obfuscates its connection, which is turned off")]
+    ObfuscationOff,
     /// The remote broke the protocol.
     #[error("{0}")]
     Offence(#[from] Offence),

@@ -52,6 +52,7 @@ impl Torrent {
         }
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
         let mut flags = PexFlags::default();
+        flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
         flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
         let addr = member.endpoint;

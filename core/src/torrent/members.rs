@@ -36,6 +36,8 @@ pub(super) struct Member {
     pub(super) wants_write: bool,
     /// Whether it is counted as one that blocks come from.
     owes: bool,
+    /// Whether what it says is obfuscated.
+    pub(super) obfuscated: bool,
     pub(super) choking: Standing,
 }
 
@@ -61,6 +63,16 @@ impl Torrent {
     pub(crate) fn dial(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) {
         let peer = Peer::outgoing(now, conn, remote, self.peer_setup());
         self.join(now, peer);
+    }
+
+    /// Whether the last obfuscated connection to `remote` failed.
+    pub(crate) fn dials_plain(&self, remote: SocketAddr) -> bool {
+        self.known.dials_plain(remote)
+    }
+
+    /// An obfuscated connection to `remote` failed: it is dialled again without, and at once.
+    pub(crate) fn dial_plain(&mut self, remote: SocketAddr) {
+        self.known.dial_plain(remote);
     }
 
     pub(crate) fn accept(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) -> Result<(), Reason> {
@@ -100,6 +112,7 @@ impl Torrent {
                 due: None,
                 wants_write: false,
                 owes: false,
+                obfuscated: false,
                 choking: Standing::new(now),
             },
         );
@@ -143,6 +156,21 @@ impl Torrent {
 
     pub(crate) fn handle_connected(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
         self.tell(now, conn, peer::Event::Connected);
+        self.settle(now, out);
+    }
+
+    /// What a connection says is obfuscated from now on.
+    pub(crate) fn note_obfuscated(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
+        if let Some(member) = self.members.get_mut(&conn) {
+            member.obfuscated = true;
+            self.update_contact(now, conn);
+        }
+        self.settle(now, out);
+    }
+
+    /// The session gives a connection up.
+    pub(crate) fn hang_up(&mut self, now: Timestamp, conn: ConnId, reason: Reason, out: &mut Outbox<Action>) {
+        self.disconnect(now, conn, reason, out);
         self.settle(now, out);
     }
 
@@ -492,7 +520,11 @@ impl Torrent {
                 self.known.learn_own(member.endpoint);
                 Parting::Failed
             }
-            Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Offence(_) => Parting::Failed,
+            Reason::ConnectTimeout
+            | Reason::HandshakeTimeout
+            | Reason::NotObfuscated
+            | Reason::Obfuscation(_)
+            | Reason::Offence(_) => Parting::Failed,
             Reason::Duplicate | Reason::NothingToTrade => Parting::Useless,
             _ => Parting::Lost,
         };

@@ -11,7 +11,7 @@ use fast_peer_core::session::{Event, Intake, Segment, WriteBatch};
 use fast_peer_core::store::payload::Payload;
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -209,6 +209,7 @@ impl<N: Net, D: Disk> Served<N, D> {
                 Poll::Pending => return Ok(Tried::Stuck),
                 Poll::Ready(0) => return Ok(Tried::Over),
                 Poll::Ready(count) => {
+                    hub.state().session.decipher(*conn, first(&mut slices, count));
                     line.has_read(count);
                     read = Some(count);
                 }
@@ -228,6 +229,15 @@ impl<N: Net, D: Disk> Served<N, D> {
             Standing::Open => Tried::Progress,
         })
     }
+}
+
+/// The first `count` bytes of buffers.
+fn first<'a>(slices: &'a mut [IoSliceMut<'_>], mut count: usize) -> impl Iterator<Item = &'a mut [u8]> {
+    slices.iter_mut().map_while(move |slice| {
+        let len = slice.len().min(count);
+        count -= len;
+        (len > 0).then(|| &mut slice[..len])
+    })
 }
 
 /// The session, as the bytes of one connection see it.

@@ -13,8 +13,11 @@ use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::lengths::{FileIndex, FileSpan, PieceIndex};
 use fast_peer_core::magnet::Magnet;
+use fast_peer_core::mse::Methods;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, STOP_LIMIT, Session};
+use fast_peer_core::session::{
+    Config, Encryption, Event, NewContent, NewTorrent, Policy, STOP_LIMIT, Session,
+};
 use std::sync::Arc;
 
 /// A client to be.
@@ -31,10 +34,19 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Everything as usual, behind this link.
+    /// Everything as usual, behind this link, but for [`PLAIN`].
     pub fn new(access: Access) -> Self {
-        Self { access, disk: DiskModel::default(), config: Config::default(), addr: None }
+        Self { access, disk: DiskModel::default(), config: settings(), addr: None }
     }
+}
+
+/// Nothing is obfuscated: it is a question of its own, and costs every connection a few milliseconds of computing.
+pub(crate) const PLAIN: Encryption =
+    Encryption { incoming: Policy::Off, outgoing: Policy::Off, methods: Methods::ALL };
+
+/// The usual settings, but for [`PLAIN`].
+pub(crate) fn settings() -> Config {
+    Config { encryption: PLAIN, ..Config::default() }
 }
 
 /// What a client has of a torrent when it begins.
@@ -235,6 +247,7 @@ fn bounds(config: &Config) -> Bounds {
         half_open: config.max_half_open as u32,
         unchoked: config.upload_slots as u32,
         messages: MESSAGES,
+        encryption: config.encryption,
         stop_within: STOP_LIMIT,
     }
 }

@@ -17,7 +17,7 @@ use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
 use fast_peer_core::pieces::Picker;
-use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session};
+use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session, WriteBatch};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
@@ -280,8 +280,11 @@ impl World {
             while block.missing() > 0 {
                 let part = if reader.control.is_empty() {
                     let max = reader.credit.min(block.missing().into()).min(cut);
-                    let Some(part) = direction.read_block(max) else { return false };
+                    let Some(mut part) = direction.read_block(max) else { return false };
                     reader.credit -= u64::from(part.len());
+                    if let Role::Client(client) = &mut self.hosts[host.0 as usize].role {
+                        client.session.decipher_payload(conn, &mut part);
+                    }
                     part
                 } else {
                     let len = reader.control.len().min(block.missing() as usize);
@@ -310,8 +313,15 @@ impl World {
         }
         let mut control = core::mem::take(&mut reader.control);
         let before = control.len();
-        let intake = self.client_mut(host).session.handle_bytes(now, conn, &mut control);
+        let session = &mut self.client_mut(host).session;
+        session.decipher(conn, [&mut control[before - fresh as usize..]]);
+        let obfuscated = session.obfuscation(conn).is_some();
+        let intake = session.handle_bytes(now, conn, &mut control);
+        let method = session.obfuscation(conn).filter(|_| !obfuscated);
         let used = before - control.len();
+        if let Some(method) = method {
+            self.line(host, Way::In, Topic::Message, format_args!("{conn} obfuscated, {method}"));
+        }
         self.input(host, Topic::Bytes, &format_args!("{conn} bytes {used} of {before}: {intake:?}"));
         let (reader, _) = self.stream(socket.stream).reading(socket.side);
         reader.control = control;
@@ -576,17 +586,27 @@ impl World {
         if direction.wants {
             return 0;
         }
-        let mut batch = core::mem::take(&mut self.batch);
+        let mut batch = core::mem::replace(&mut self.batch, WriteBatch::overheard());
         self.client_mut(host).session.poll_stream(now, conn, room as usize, &mut batch);
         let len = batch.len() as u64;
         let mut segments = 0;
         while let Some(segment) = batch.segments.front().cloned() {
             batch.advance(segment.len());
-            self.say(host, conn, socket, &segment);
+            if let Segment::Inline(bytes) = &segment {
+                self.observe(host, &Observation::Packet { conn, bytes });
+                self.meddle(socket, bytes);
+            }
             self.send(socket, segment);
             segments += 1;
         }
         assert!(batch.is_empty(), "what was pulled is in segments");
+        let said = batch.take_said();
+        let noise = len - said.iter().map(|segment| segment.len() as u64).sum::<u64>();
+        if noise > 0 {
+            self.line(host, Way::Out, Topic::Message, format_args!("{conn} noise len={noise}"));
+            self.stream(socket.stream).direction_mut(socket.side).noise += noise;
+        }
+        said.iter().for_each(|segment| self.say(host, conn, socket, segment));
         self.batch = batch;
         if len > 0 {
             self.observe(host, &Observation::SentBytes { len });
@@ -616,7 +636,8 @@ impl World {
                     let false_claim = self.false_claim(host, conn, &frame);
                     let unsent = behind + self.unsent(host, conn, &frame);
                     self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
-                    self.stream(socket.stream).direction_mut(socket.side).frames.push_back((end, frame));
+                    let direction = self.stream(socket.stream).direction_mut(socket.side);
+                    direction.frames.push_back((end + direction.noise, frame));
                 }
                 Spoken::Block { piece, begin, part } => {
                     let client = self.client_mut(host);

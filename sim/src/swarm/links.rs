@@ -260,6 +260,8 @@ pub(crate) struct Direction {
     /// The frames in the pipe, each with the offset at which it ends.
     pub(crate) frames: VecDeque<(u64, Frame)>,
     pub(crate) watch: Watch,
+    /// The bytes before what `watch` is fed with: those of a handshake that obfuscates.
+    pub(crate) noise: u64,
 }
 
 impl Direction {
@@ -282,6 +284,7 @@ impl Direction {
             finished: false,
             frames: VecDeque::new(),
             watch: Watch::default(),
+            noise: 0,
         }
     }
 

@@ -90,6 +90,20 @@ impl World {
         }
     }
 
+    /// Has whoever sits on the way of a stream look at its first bytes, which are about to be sent: if they are not how
+    /// BitTorrent begins, both ends are told that the other one broke it.
+    pub(super) fn meddle(&mut self, socket: Socket, bytes: &[u8]) {
+        let stream = self.stream(socket.stream);
+        let hosts = [socket.side, socket.side.other()].map(|side| stream.end(side).host);
+        let begins = stream.direction_mut(socket.side).pulled == 0;
+        if begins && bytes.first() != Some(&19) && hosts.iter().any(|host| self.host(*host).meddled) {
+            for (end, host) in [socket, socket.other()].into_iter().zip(hosts) {
+                let at = self.now + self.path_delay(hosts[0], host);
+                self.queue.push(at, What::Reset(end));
+            }
+        }
+    }
+
     /// Gives `socket` its turn on the uplink, if it has something that may be sent.
     pub(super) fn flush(&mut self, socket: Socket) {
         let stream = self.stream(socket.stream);

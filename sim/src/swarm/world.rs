@@ -149,6 +149,8 @@ pub(super) struct Host {
     pub(super) lan: Option<u32>,
     /// The next port that it dials from.
     pub(super) next_port: u16,
+    /// Whether somebody on its way breaks connections that don't begin as those of BitTorrent do.
+    pub(super) meddled: bool,
     /// What is left of a client whose power was cut.
     pub(super) asleep: Option<(Disk, BTreeMap<TorrentId, Shared>)>,
 }
@@ -179,7 +181,7 @@ impl World {
             rng,
             cut_one_in: 0,
             names: BTreeMap::new(),
-            batch: WriteBatch::default(),
+            batch: WriteBatch::overheard(),
             datagram: BytesMut::new(),
             said: Vec::new(),
             contents: Vec::new(),
@@ -265,6 +267,11 @@ impl World {
     /// Changes a host's link.
     pub fn set_access(&mut self, host: HostId, access: Access) {
         self.host_mut(host).access = access;
+    }
+
+    /// Puts somebody on a host's way who breaks connections that don't begin as those of BitTorrent do, or removes him.
+    pub fn set_meddled(&mut self, host: HostId, meddled: bool) {
+        self.host_mut(host).meddled = meddled;
     }
 
     /// Changes whether a host is reached.
@@ -365,6 +372,7 @@ impl World {
             downlink_free_at: Timestamp::ZERO,
             lan: None,
             next_port: FIRST_PORT,
+            meddled: false,
             asleep: None,
         });
         id

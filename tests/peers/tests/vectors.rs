@@ -2,10 +2,15 @@
 //!
 //! The corpus must be in `../shared` or where `FAST_PEER_SHARED` points.
 
+use bytes::{Bytes, BytesMut};
 use fast_peer_core::dht::bloom::Bloom;
 use fast_peer_core::dht::item::{Item, MutableLink, SecretKey, immutable_target, mutable_target};
 use fast_peer_core::dht::message::{Malformed, Message};
 use fast_peer_core::dht::node_id::NodeId;
+use fast_peer_core::id::InfoHash;
+use fast_peer_core::mse::{self, Initiator, Method, Methods, Responder, torrent_mark};
+use fast_peer_core::rng::Rng;
+use fast_peer_core::wire::{Decoder, Frame};
 use peers::corpus::{read_json, shared};
 use serde_json::Value;
 use std::fs;
@@ -97,6 +102,49 @@ fn the_items_of_beps_44_and_46_are_signed_alike() {
         assert_eq!(MutableLink::parse(&link.to_string()), Some(link));
     }
     assert_eq!((list(&published["bep44"]).len(), list(&published["bep46"]).len()), (3, 2));
+}
+
+/// Conversations that the authors of Transmission recorded: each holds a handshake of BitTorrent to its last byte.
+#[test]
+fn recorded_obfuscated_handshakes_are_deciphered() {
+    let recorded = vectors("mse_handshakes.json");
+    let torrent = InfoHash(array(&recorded["info_hash"]));
+    let rng = Rng::from_number(1);
+    for case in list(&recorded["cases"]) {
+        let (name, key) = (text(&case["test"]), array(&case["our_private_key"]));
+        let received: Vec<u8> = list(&case["received"]).iter().flat_map(|part| unhex(text(part))).collect();
+        let (mut input, mut out) = (BytesMut::from(&received[..]), vec![]);
+        let agreed = if name.starts_with("outgoing") {
+            let mut initiator =
+                Initiator::with_key(key, torrent, Methods::ALL, Bytes::new(), rng.clone(), &mut out);
+            initiator.handle_bytes(&mut input, &mut out)
+        } else {
+            let ours = Some(torrent).filter(|_| !name.ends_with("UnknownInfoHash"));
+            let known = |mark| ours.filter(|torrent| torrent_mark(*torrent) == mark);
+            Responder::with_key(key, Methods::ALL, rng.clone()).handle_bytes(&mut input, &mut out, known)
+        };
+        assert_eq!(out[..96], array::<96>(&case["our_public_key_derived"]), "{name}");
+        let Some(peer_id) = case["expected_peer_id"].as_str() else {
+            assert_eq!(agreed.expect_err("nobody shares it"), mse::Error::UnknownTorrent, "{name}");
+            continue;
+        };
+        let agreed = agreed.expect("it is in order").expect("it is whole");
+        assert_eq!((agreed.method, agreed.torrent), (Method::Rc4, torrent), "{name}");
+        agreed.decipher.expect("it is enciphered").apply(&mut input);
+        let mut said = agreed.first;
+        said.unsplit(input);
+        match Decoder::new().decode(&mut said) {
+            Ok(Some(Frame::Handshake(theirs))) => {
+                assert_eq!(
+                    (theirs.info_hash, &theirs.peer_id.0[..]),
+                    (torrent, peer_id.as_bytes()),
+                    "{name}"
+                );
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert_eq!(list(&recorded["cases"]).len(), 3);
 }
 
 fn vectors(name: &str) -> Value {

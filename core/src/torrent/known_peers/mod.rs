@@ -118,6 +118,8 @@ struct Known {
     /// Whether a connection to it ever worked.
     proven: bool,
     tried_at: Option<Timestamp>,
+    /// Whether an obfuscated connection to it failed, and nothing has failed since.
+    plain: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,8 +231,15 @@ impl KnownPeers {
         }
         let mut sources = Sources::default();
         sources.insert(source);
-        let known =
-            Known { sources, teller, state: State::Waiting(now), failures: 0, proven: false, tried_at: None };
+        let known = Known {
+            sources,
+            teller,
+            state: State::Waiting(now),
+            failures: 0,
+            proven: false,
+            tried_at: None,
+            plain: false,
+        };
         self.peers.insert(addr, known);
         self.waiting.insert((now, addr));
         self.addresses.entry(addr.ip()).or_default().known += 1;
@@ -350,6 +359,22 @@ impl KnownPeers {
             self.end_dial(peer);
             self.part(now, peer, parting);
         }
+    }
+
+    /// Notes that an obfuscated connection to `addr`, which ended just now, did not come about: it is dialled again
+    /// without, and at once. If that fails too, the next one is obfuscated again.
+    pub fn dial_plain(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if let Some(known) = self.peers.get_mut(&addr).filter(|known| !known.is_busy()) {
+            known.plain = true;
+            known.failures = known.failures.saturating_sub(1);
+            self.make_ready(addr);
+        }
+    }
+
+    /// Whether `addr` is to be dialled without obfuscation, which failed.
+    pub fn dials_plain(&self, addr: SocketAddr) -> bool {
+        self.peers.get(&canonical(addr)).is_some_and(|known| known.plain)
     }
 
     /// Bans the peer at `remote`, the far end of a connection or an address.
@@ -549,6 +574,7 @@ impl KnownPeers {
         let wait = match parting {
             Parting::Failed => {
                 known.failures = known.failures.saturating_add(1);
+                known.plain = false;
                 if known.proven && known.failures > PROVEN_FAILURES {
                     known.proven = false;
                     known.failures = 1;

@@ -10,6 +10,7 @@ mod contract;
 mod conversation;
 mod discovery;
 mod metadata;
+mod obfuscation;
 mod rates;
 mod storage;
 
@@ -21,7 +22,7 @@ use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, InfoHash, TorrentId};
 use fast_peer_core::lengths::Lengths;
 use fast_peer_core::machine::{Deadline, Timestamp};
-use fast_peer_core::session::{Notice, Reason};
+use fast_peer_core::session::{Encryption, Notice, Reason};
 use fast_peer_core::wire::{Frame, RawBlock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub(crate) enum Observation<'a> {
     Input,
     /// The client tells its user something; `honest` says whether the remote in it, if there is one, is.
     Notice { notice: &'a Notice, honest: bool },
+    /// Bytes leave that are no content of a block, as everybody on the way sees them.
+    Packet { conn: ConnId, bytes: &'a [u8] },
     /// A frame leaves; `false_claim` names a piece that it announces without having it. If it repeats a request,
     /// `unsent` says how many requests wait to be sent.
     Sent { conn: ConnId, frame: &'a Frame, false_claim: Option<u32>, unsent: u32 },
@@ -145,6 +148,7 @@ pub(crate) struct Bounds {
     /// The bytes of messages that may leave at once under a rate limit, besides a burst of a quarter of a second.
     pub(crate) messages: u64,
     pub(crate) stop_within: Duration,
+    pub(crate) encryption: Encryption,
 }
 
 /// How a rule was broken.
@@ -168,6 +172,7 @@ pub(crate) struct Checkers {
     contract: contract::Contract,
     discovery: discovery::Discovery,
     metadata: metadata::Metadata,
+    obfuscation: obfuscation::Obfuscation,
     rates: rates::Rates,
     storage: storage::Storage,
     checks: u64,
@@ -181,6 +186,7 @@ impl Checkers {
             contract: contract::Contract::new(bounds),
             discovery: discovery::Discovery::default(),
             metadata: metadata::Metadata::default(),
+            obfuscation: obfuscation::Obfuscation::new(bounds),
             rates: rates::Rates::new(bounds),
             storage: storage::Storage::default(),
             checks: 0,
@@ -225,6 +231,7 @@ impl Checkers {
             .and_then(|()| self.conversations.observe(at, observation))
             .and_then(|()| self.discovery.observe(at, observation))
             .and_then(|()| self.metadata.observe(observation))
+            .and_then(|()| self.obfuscation.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
             .and_then(|()| accounts::observe(observation))
@@ -235,6 +242,7 @@ impl Checkers {
 #[cfg(test)]
 mod tests {
     use super::{Bounds, Breach, Checkers, Duration, Observation, Timestamp, Verdict};
+    use crate::swarm::builder::PLAIN;
 
     pub(super) const BOUNDS: Bounds = Bounds {
         connections: 4,
@@ -243,6 +251,7 @@ mod tests {
         unchoked: 2,
         messages: 1000,
         stop_within: Duration::from_secs(5),
+        encryption: PLAIN,
     };
 
     /// Fails unless the verdict names `rule`.

@@ -1,5 +1,6 @@
 //! Peers that are found without a tracker, or may not be.
 
+use super::super::builder::settings;
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::super::services::TrackerMood;
 use super::{ANNOUNCE_INTERVAL, Access, HOME, Has, HostId, Plan, Setup, TorrentId, World, secs};
@@ -146,7 +147,7 @@ impl Network {
     fn new(world: &mut World, others: usize) -> Self {
         let with = |bootstrap| {
             let dht = Some(DhtConfig { bootstrap, ..DhtConfig::default() });
-            Setup { config: Config { dht, ..Config::default() }, ..Setup::new(HOME) }
+            Setup { config: Config { dht, ..settings() }, ..Setup::new(HOME) }
         };
         let router = world.add_client("router.test", &with(vec![]));
         world.add_name("router.test", router);
