@@ -4,6 +4,7 @@
 //! or overslept, and much of what happens makes no sense.
 
 mod node;
+mod streaming;
 
 use crate::bitfield::Bitfield;
 use crate::dht;
@@ -96,6 +97,12 @@ fn the_store_keeps_the_laws() {
 #[test]
 fn the_udp_trackers_keep_the_laws() {
     let tally = live_many::<Asking>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_streams_keep_the_laws() {
+    let tally = live_many::<streaming::Streaming>();
     assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 
