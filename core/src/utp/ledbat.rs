@@ -9,6 +9,7 @@
 //! direction counts too, so nobody gains by claiming that there is no queue.
 
 use crate::machine::Timestamp;
+use core::ops::Range;
 use core::time::Duration;
 
 /// The congestion control of one stream.
@@ -192,12 +193,16 @@ impl Ledbat {
         }
         self.answered = next_tx;
         self.before = Some((self.window, self.slow_start));
-        self.slow_start = false;
         let peak = self.peaks[0].max(self.peaks[1]);
         if peak < 2 * self.target {
-            self.target = (peak / 2).clamp(MIN_TARGET, MAX_TARGET);
+            // On a short path a short queue is long for others.
+            let least = self.rtt.least().map_or(MIN_TARGETS.end, |rtt| rtt / 8);
+            let least = least.clamp(MIN_TARGETS.start, MIN_TARGETS.end);
+            self.target = (peak / 2).clamp(least, MAX_TARGET);
         }
-        if peak >= self.target / 4 * 3 || self.loss > MAX_ACCIDENTS {
+        let many = (self.window / payload.max(1) / 8).max(2) as u32;
+        if peak >= self.target / 4 * 3 || self.loss > MAX_ACCIDENTS || self.lost > many {
+            self.slow_start = false;
             self.window = self.window * 7 / 10;
         } else {
             self.window -= self.window / ACCIDENT;
@@ -282,7 +287,7 @@ fn lesser(a: u32, b: u32) -> u32 {
 const MAX_TARGET: u32 = 60_000;
 
 /// Less can't be told from accidents of scheduling.
-const MIN_TARGET: u32 = 8_000;
+const MIN_TARGETS: Range<u32> = 2_000..8_000;
 
 /// Delays of which the least counts.
 const FILTER: usize = 3;
@@ -295,7 +300,7 @@ const GAIN_PACKETS: u64 = 1;
 const SHRINK: u64 = 2;
 
 /// A loss by accident takes one part in so many.
-const ACCIDENT: usize = 16;
+const ACCIDENT: usize = 32;
 
 /// Accidents beyond this share, in 1/65536, are none.
 const MAX_ACCIDENTS: u32 = 65_536 / 12;

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use core::net::SocketAddr;
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::rng::Rng;
-use fast_peer_core::utp::{Action, Config, HEADER_LEN, Status, StreamId, Utp};
+use fast_peer_core::utp::{Action, Config, HEADER_LEN, Utp};
 
 /// What the receiver of a stream tells the sender (row U-04).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,6 @@ pub enum Lie {
 #[derive(Debug)]
 pub(super) struct Pair {
     ends: [Utp; 2],
-    sender: Option<StreamId>,
     lie: Option<Lie>,
     zeros: Bytes,
     /// The bytes that came in order.
@@ -34,17 +33,13 @@ impl Pair {
     pub(super) fn new(rng: &Rng, lie: Option<Lie>) -> Self {
         let end = |label| Utp::new(Config { initial_credit: CREDIT, ..Config::default() }, rng.fork(label));
         let ends = [end("sender"), end("receiver")];
-        Self { ends, sender: None, lie, zeros: vec![0; 1 << 16].into(), received: 0 }
+        Self { ends, lie, zeros: vec![0; 1 << 16].into(), received: 0 }
     }
 
     pub(super) fn start(&mut self, now: Timestamp) {
         let mut out = Outbox::new();
-        self.sender = self.ends[SENDER].connect(now, addr(RECEIVER), &mut out);
+        self.ends[SENDER].connect(now, addr(RECEIVER), &mut out);
         self.heed(now, SENDER, out);
-    }
-
-    pub(super) fn status(&self) -> Option<Status> {
-        self.ends[SENDER].status(self.sender?)
     }
 
     pub(super) fn handle(&mut self, now: Timestamp, end: usize, data: Bytes) {
