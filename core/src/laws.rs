@@ -5,6 +5,7 @@
 
 mod mse;
 mod node;
+mod streaming;
 
 use crate::bitfield::Bitfield;
 use crate::dht;
@@ -97,6 +98,12 @@ fn the_store_keeps_the_laws() {
 #[test]
 fn the_udp_trackers_keep_the_laws() {
     let tally = live_many::<Asking>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
+}
+
+#[test]
+fn the_streams_keep_the_laws() {
+    let tally = live_many::<streaming::Streaming>();
     assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 

@@ -31,4 +31,5 @@ pub mod store;
 pub mod text;
 pub mod torrent;
 pub mod tracker;
+pub mod utp;
 pub mod wire;

@@ -21,6 +21,7 @@ use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
 };
+use fast_peer_core::utp::{self, Kind, Packet, Utp};
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, MAX_PEX_PEERS,
     METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
@@ -49,6 +50,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("udp_tracker", udp_tracker),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
+    ("utp_packet", utp_packet),
+    ("utp_session", utp_session),
     ("wire_stream", wire_stream),
 ];
 
@@ -401,6 +404,79 @@ pub fn ut_pex(data: &[u8]) {
     let ports = message.added.iter().map(|(addr, _)| addr).chain(&message.dropped).map(SocketAddr::port);
     assert!(ports.into_iter().all(|port| port != 0));
     assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
+}
+
+/// A packet that is read is told apart from the port's other protocols, and survives being written and read again.
+pub fn utp_packet(data: &[u8]) {
+    let Some(packet) = Packet::parse(data) else { return };
+    assert!(utp::is_utp(data) && data.ends_with(packet.payload) && packet.sack.len() <= utp::MAX_SACK_LEN);
+    let mut bytes = BytesMut::new();
+    if packet.sack.is_empty() {
+        packet.header.encode(&mut bytes);
+    } else {
+        packet.header.encode_with_sack(packet.sack, &mut bytes);
+    }
+    bytes.extend_from_slice(packet.payload);
+    assert_eq!(Packet::parse(&bytes), Some(packet));
+}
+
+/// Whatever the remotes of two streams send, what comes of each is in order, and nothing grows without end.
+///
+/// The input is a row of steps, each with four bytes of a head (what, how long after the last, and the length in two)
+/// and so many bytes. Packets are turned so that their names and numbers are near to what they should be.
+pub fn utp_session(mut data: &[u8]) {
+    let (mut now, mut out, mut buffer) = (Timestamp::ZERO, Outbox::new(), BytesMut::new());
+    let mut streams = Utp::new(utp::Config::default(), Rng::from_number(1));
+    let from = SocketAddr::from(([8, 8, 8, 8], 1));
+    let mut open = vec![streams.connect(now, from, &mut out).expect("there is none yet")];
+    let mut last = None;
+    while let Some(([what, wait, high, low], rest)) = data.split_first_chunk() {
+        let (bytes, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()));
+        data = rest;
+        now = now + Duration::from_millis(20 * u64::from(*wait));
+        let stream = open[usize::from(*what >> 4) % open.len()];
+        match what & 7 {
+            0 => streams.write(now, stream, [Bytes::copy_from_slice(bytes)], &mut out),
+            1 => streams.set_credit(stream, u32::from(*low) << 8, &mut out),
+            2 if *wait == 0 => streams.close(now, stream, &mut out),
+            3 => streams.handle_datagram(now, from, Bytes::copy_from_slice(bytes), &mut out),
+            _ => {
+                let mut bytes = BytesMut::from(bytes);
+                if let (Some(last), Some(head)) = (last, bytes.get_mut(..utp::HEADER_LEN)) {
+                    turn(last, head);
+                }
+                streams.handle_datagram(now, from, bytes.freeze(), &mut out);
+            }
+        }
+        if streams.poll_timeout().is_some_and(|due| due.at <= now) {
+            streams.handle_timeout(now, &mut out);
+            assert!(streams.poll_timeout().is_none_or(|next| next.at > now));
+        }
+        for action in out.drain(..) {
+            if let utp::Action::Incoming { stream, .. } = action {
+                open.push(stream);
+            }
+        }
+        let mut pulls = 0;
+        while let Some(transmit) = streams.poll_transmit(now, &mut buffer, 16) {
+            for packet in buffer.split().chunks(transmit.segment_len) {
+                last = Some(Packet::parse(packet).expect("what is written can be read").header);
+            }
+            pulls += 1;
+            assert!(pulls < 10_000, "it is silent some time");
+        }
+    }
+}
+
+/// Makes of the name and the numbers of a packet what they are as differences to those of a packet of the other side.
+fn turn(last: utp::Header, head: &mut [u8]) {
+    let short = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let connection =
+        last.connection.wrapping_add(short(2) % 3).wrapping_sub(u16::from(last.kind != Kind::Syn));
+    let (seq, ack) = (last.ack.wrapping_add(1 + short(16) % 64), last.seq.wrapping_sub(short(18) % 64));
+    for (at, number) in [(2, connection), (16, seq), (18, ack)] {
+        head[at..at + 2].copy_from_slice(&number.to_be_bytes());
+    }
 }
 
 /// A stream gives the same frames however it is cut, and each message is read again as it was when it is written.
