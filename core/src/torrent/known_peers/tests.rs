@@ -41,6 +41,33 @@ fn a_learned_address_is_dialled_once() {
 }
 
 #[test]
+fn after_a_failed_obfuscation_there_is_one_dial_without_and_no_wait() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    let mut now = START;
+    for _ in 0..3 {
+        assert_eq!((known.next_to_dial(now, 9), known.dials_plain(nth(0))), (vec![nth(0)], false));
+        known.handle_disconnected(now, nth(0), Parting::Failed);
+        known.dial_plain(nth(0));
+        assert_eq!((known.next_to_dial(now, 9), known.dials_plain(nth(0))), (vec![nth(0)], true));
+        // That fails as well: it waits as any other peer, and what is tried then is obfuscated.
+        known.handle_disconnected(now, nth(0), Parting::Failed);
+        assert_eq!(known.next_to_dial(now, 9), []);
+        known.check_invariants();
+        now = known.poll_timeout().unwrap().at;
+    }
+    known.next_to_dial(now, 9);
+    known.handle_disconnected(now, nth(0), Parting::Failed);
+    known.dial_plain(nth(0));
+    known.next_to_dial(now, 9);
+    known.handle_connected(nth(0));
+    known.dial_plain(nth(0));
+    known.handle_disconnected(now, nth(0), Parting::Lost);
+    assert!(known.dials_plain(nth(0)), "what worked is remembered");
+    known.check_invariants();
+}
+
+#[test]
 fn a_mapped_address_is_the_same_peer() {
     let mut known = known();
     known.learn(START, addr("45.1.2.3:6881"), Source::Tracker, None).unwrap();
