@@ -1,8 +1,8 @@
 //! How much may be on its way: as much as fills the path while the queue in it stays short (LEDBAT, BEP 29).
 //!
-//! Delay decides. Where the queue is shorter than the target the window grows, in proportion to itself, so that it fills
-//! a path of any length; where it is longer the window shrinks fast enough to leave the path to flows that only lose when
-//! a buffer is full. A loss while the queue is short is an accident of the path and costs little. A loss while it is long
+//! Delay decides. Where there is hardly a queue the window grows in proportion to itself, so that it fills a path of any
+//! length, and by a packet in a round trip until the queue is as long as is aimed at. Where it is longer the window shrinks
+//! fast enough to leave the path to flows that only lose when a buffer is full. A loss while the queue is short is an accident of the path and costs little. A loss while it is long
 //! shows how deep the buffer is: the target becomes half of that, lest we and others take turns in filling it.
 //!
 //! What the remote says of delays is not all that is believed: a round trip that got longer without a reason in the other
@@ -157,9 +157,10 @@ impl Ledbat {
         let (delay, target) = (u64::from(delay), u64::from(self.target));
         if delay <= target {
             if full {
-                let a_round_trip = (GAIN_PACKETS * payload as u64).max(window / GAIN);
-                let gain = bytes * a_round_trip / window.max(1) * (target - delay) / target;
-                self.window += gain as usize;
+                // An empty path is filled fast. Where others could be, all gain alike, so that who has more loses more.
+                let empty = (target / 4).saturating_sub(delay);
+                let fast = window / GAIN * empty / (target / 4).max(1);
+                self.window += (bytes * (GAIN_PACKETS * payload as u64 + fast) / window.max(1)) as usize;
             }
         } else {
             let excess = (delay - target).min(target);
@@ -292,7 +293,7 @@ const MIN_TARGETS: Range<u32> = 2_000..8_000;
 /// Delays of which the least counts.
 const FILTER: usize = 3;
 
-/// The window grows by one part in so many, or by so many packets, in a round trip without any queue.
+/// In a round trip the window grows by so many packets, and by one part in so many where there is no queue.
 const GAIN: u64 = 16;
 const GAIN_PACKETS: u64 = 1;
 

@@ -189,7 +189,9 @@ impl Stream {
         if self.phase != Phase::Open {
             return 0;
         }
-        let (window, waiting) = (self.ledbat.window() + self.mtu.payload(), self.send.waiting());
+        // A little more than may leave, so that the window is full while the parent is asked for more.
+        let window = self.ledbat.window() + self.least_room() + self.mtu.payload();
+        let waiting = self.send.waiting();
         let ours = window.saturating_sub(self.send.in_flight() + waiting);
         let theirs = (self.their_window as usize).max(MIN_ROOM).saturating_sub(self.send.unacked() + waiting);
         let room = ours.min(theirs);
