@@ -16,7 +16,7 @@ use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
-use fast_peer_core::mse::{Initiator, Method, Methods, Responder, torrent_mark};
+use fast_peer_core::mse::{self, Initiator, Methods, Responder, torrent_mark};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
@@ -329,10 +329,10 @@ pub fn mse(data: &[u8]) {
     match ends {
         [Some(responded), Some(initiated)] => {
             assert!(Methods::ALL.has(initiated.method) && allowed.has(responded.method));
-            assert_eq!(initiated.decipher.is_some(), initiated.method == Method::Rc4);
+            assert_eq!(initiated.decipher.is_some(), initiated.method == mse::Method::Rc4);
             assert!(!untouched || initiated.method == responded.method && responded.first == first);
         }
-        _ => assert!(!untouched || !allowed.has(Method::Plain) && !allowed.has(Method::Rc4)),
+        _ => assert!(!untouched || !allowed.has(mse::Method::Plain) && !allowed.has(mse::Method::Rc4)),
     }
 }
 
