@@ -50,7 +50,7 @@ fn a_tcp_keeps_nine_tenths_of_what_it_had() {
                 let alone = seen(path(rtt, buffer, 0), &[tcp]);
                 let both = seen(path(rtt, buffer, 0), &[tcp, (HONEST, 5)]);
                 let kept = both.carried[0] * 100 / alone.carried[0];
-                assert!(kept >= 88, "{control:?} {rtt} {buffer}: {kept} %, {both:?}");
+                assert!(kept >= 89, "{control:?} {rtt} {buffer}: {kept} %, {both:?}");
             }
         }
     }
@@ -61,7 +61,7 @@ fn streams_share_a_path() {
     let outcome = seen(path(50, 100, 0), &[(HONEST, 0), (HONEST, 0), (HONEST, 0)]);
     let all: u64 = outcome.carried.iter().sum();
     assert!(all * 1000 / outcome.possible >= 850, "{outcome:?}");
-    assert!(outcome.carried.iter().all(|one| one * 3 >= all / 3), "{outcome:?}");
+    assert!(outcome.carried.iter().all(|one| one * 2 >= all / 3), "{outcome:?}");
 }
 
 /// Row U-04: of a path shared with another, a liar takes no more than 1.2 times its half.
