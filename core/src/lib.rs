@@ -13,6 +13,7 @@ pub mod bencode;
 pub mod bitfield;
 pub mod dht;
 pub mod id;
+pub mod ip_filter;
 #[cfg(test)]
 mod laws;
 pub mod lengths;

@@ -50,6 +50,7 @@ scenarios! {
     files "files" 1..=6,
     flooder "flooder" 1..=2,
     hybrid "hybrid" 1..=3,
+    ip_filter "ip-filter" 1..=3,
     liar "liar" 1..=8,
     local_peers "local-peers" 1..=4,
     lossy_links "lossy-links" 1..=6,

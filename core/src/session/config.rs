@@ -2,8 +2,10 @@
 
 use super::dht::DhtConfig;
 use crate::id::PeerId;
+use crate::ip_filter::IpFilter;
 use crate::rng::Rng;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 /// The settings of a session that do not change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub struct Config {
     pub store_budget: u64,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
+    /// Addresses of peers and nodes that nothing is sent to and nothing taken from. Trackers and web servers are not among
+    /// them: whoever names those means them.
+    pub ip_filter: Arc<IpFilter>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
@@ -53,6 +58,7 @@ impl Default for Config {
             lsd: true,
             store_budget: 8 << 20,
             dht: None,
+            ip_filter: Arc::default(),
             down_bytes_per_s: None,
             up_bytes_per_s: None,
         }

@@ -3,9 +3,11 @@
 use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
 use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Timestamp};
 use crate::store::payload::Payload;
 use crate::wire::{Decoder, HANDSHAKE_LEN};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::SocketAddr;
@@ -52,7 +54,7 @@ impl Session {
         let same_ip = self.conns.values().filter(|conn| conn.remote.ip() == remote.ip());
         let crowded = self.conns.len() >= self.config.max_connections
             || !is_local(remote.ip()) && same_ip.count() >= MAX_PER_ADDRESS;
-        if crowded || self.stop_by.is_some() || self.stopped {
+        if crowded || self.filter.blocks(remote.ip()) || self.stop_by.is_some() || self.stopped {
             return None;
         }
         let conn = ConnId(self.next_conn);
@@ -141,6 +143,19 @@ impl Session {
     pub(super) fn on_lost(&mut self, now: Timestamp, conn: ConnId, error: Option<NetError>) {
         let Some(torrent) = self.forget(conn) else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_lost(now, conn, error, out));
+        self.dial_crowded(now);
+    }
+
+    /// Blocks these addresses in place of those before, for whoever is here as well.
+    pub(super) fn set_ip_filter(&mut self, now: Timestamp, filter: Arc<IpFilter>) {
+        self.filter = Arc::clone(&filter);
+        let strangers = self.conns.iter().filter(|(_, conn)| conn.torrent().is_none());
+        let blocked = strangers.filter(|(_, conn)| filter.blocks(conn.remote.ip())).map(|(conn, _)| *conn);
+        blocked.collect::<Vec<_>>().into_iter().for_each(|conn| self.turn_away(conn, Reason::Filtered));
+        for id in self.torrents.keys().copied().collect::<Vec<_>>() {
+            self.with_torrent(now, id, |torrent, out| torrent.set_ip_filter(now, &filter, out));
+        }
+        self.tell_dht(now, crate::dht::Event::SetIpFilter(filter));
         self.dial_crowded(now);
     }
 

@@ -26,6 +26,7 @@ pub use reason::Reason;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
@@ -69,6 +70,7 @@ pub struct Session {
     network: Option<Network>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
+    filter: Arc<IpFilter>,
     down: RateLimiter,
     up: RateLimiter,
     /// Connections that may read no more until there is memory, or the limit lets them.
@@ -117,6 +119,7 @@ impl Session {
     /// A session without torrents. Equal seeds and equal inputs give equal actions.
     pub fn new(config: Config, seed: [u8; 32], start: Timestamp) -> Self {
         let rng = Rng::new(seed);
+        let filter = Arc::clone(&config.ip_filter);
         let common = Common {
             peer_id: config.peer_id(&mut rng.fork("peer id")),
             client: config.client.clone(),
@@ -143,9 +146,10 @@ impl Session {
             actions: Outbox::new(),
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
-            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
+            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &filter, &rng.fork("dht"))),
             datagrams: VecDeque::new(),
             listen_port: 0,
+            filter,
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -175,6 +179,7 @@ impl Session {
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
         torrent.init_listen_port(self.listen_port);
+        torrent.init_ip_filter(&self.filter);
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
@@ -237,6 +242,7 @@ impl Session {
             }
             Event::Resolved { job, result } => self.on_resolved(now, job, result),
             Event::RestoreNodes { saved } => self.tell_dht(now, crate::dht::Event::Restore(saved)),
+            Event::SetIpFilter { filter } => self.set_ip_filter(now, filter),
             Event::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);

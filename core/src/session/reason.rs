@@ -14,6 +14,9 @@ pub enum Reason {
     /// There is another connection to the same peer.
     #[error("already connected to this peer")]
     Duplicate,
+    /// The user's filter blocks its address.
+    #[error("the IP filter blocks the address")]
+    Filtered,
     /// The torrent has all the connections that it may have.
     #[error("no place is left for another peer")]
     Full,

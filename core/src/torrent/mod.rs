@@ -20,6 +20,7 @@ pub use new::{NewContent, NewTorrent};
 
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::metadata::{self, Metadata};
 use crate::metainfo::Metainfo;
@@ -306,6 +307,21 @@ impl Torrent {
     /// Before the start.
     pub(crate) fn init_listen_port(&mut self, port: u16) {
         self.listen_port = port;
+    }
+
+    /// Before the start.
+    pub(crate) fn init_ip_filter(&mut self, filter: &Arc<IpFilter>) {
+        self.known.set_filter(filter);
+    }
+
+    /// Ends the connections to addresses that are blocked from now on.
+    pub(crate) fn set_ip_filter(&mut self, now: Timestamp, filter: &Arc<IpFilter>, out: &mut Outbox<Action>) {
+        self.known.set_filter(filter);
+        let blocked = self.members.values().filter(|member| filter.blocks(member.peer.remote().ip()));
+        for conn in blocked.map(|member| member.peer.conn()).collect::<Vec<_>>() {
+            self.disconnect(now, conn, Reason::Filtered, out);
+        }
+        self.settle(now, out);
     }
 
     pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {

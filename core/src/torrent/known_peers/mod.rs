@@ -8,10 +8,12 @@ pub use source::{Source, Sources};
 
 use super::bans::{Ban, Bans};
 use crate::address::{Subnet, canonical, is_dialable, is_local};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::btree_map::Entry as Slot;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Bound;
@@ -67,7 +69,9 @@ pub enum Parting {
 ///   ready ───────────────▶ dialling ───────────────────▶ connected ◀── accept
 ///     ▲                       │                              │
 ///     │ time                  │     handle_disconnected      │
-///     └──────── waiting ◀─────┴──────────────────────────────┘
+///     ├──────── waiting ◀─────┴──────────────────────────────┘
+///     │
+///     └──────── filtered
 /// ```
 ///
 /// A peer is an (address, port), and there is one connection to each at most. Limits by address, subnet and teller
@@ -87,6 +91,7 @@ pub struct KnownPeers {
     tellers: BTreeMap<Teller, Told>,
     own: BTreeSet<SocketAddr>,
     bans: Bans,
+    filter: Arc<IpFilter>,
 }
 
 /// How many of what [`KnownPeers`] holds.
@@ -124,6 +129,8 @@ struct Known {
 enum State {
     Connected,
     Dialling,
+    /// The user's filter blocks the address: it is not dialled.
+    Filtered,
     Ready(Rank),
     Waiting(Timestamp),
 }
@@ -154,7 +161,7 @@ struct Told {
 
 impl KnownPeers {
     /// Knows nobody.
-    pub const fn new(limits: Limits, rng: Rng) -> Self {
+    pub fn new(limits: Limits, rng: Rng) -> Self {
         Self {
             limits,
             rng,
@@ -167,6 +174,7 @@ impl KnownPeers {
             tellers: BTreeMap::new(),
             own: BTreeSet::new(),
             bans: Bans::new(),
+            filter: Arc::default(),
         }
     }
 
@@ -184,6 +192,20 @@ impl KnownPeers {
     /// [`handle_timeout`](Self::handle_timeout).
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// How many of them are not dialled as the user's filter blocks them. Looks at each.
+    pub fn filtered(&self) -> usize {
+        self.peers.values().filter(|known| known.state == State::Filtered).count()
+    }
+
+    /// Never dials what this filter blocks, in place of what was blocked before. Whoever is connected stays: it is the
+    /// caller who ends connections.
+    pub fn set_filter(&mut self, filter: &Arc<IpFilter>) {
+        self.filter = Arc::clone(filter);
+        let idle = |known: &Known| matches!(known.state, State::Filtered | State::Ready(_));
+        let idle = self.peers.iter().filter(|(_, known)| idle(known)).map(|(addr, _)| *addr);
+        idle.collect::<Vec<_>>().into_iter().for_each(|addr| self.make_ready(addr));
     }
 
     /// Who told us of `addr`.
@@ -224,7 +246,9 @@ impl KnownPeers {
         }
         let teller = teller.map(|ip| (source, ip.to_canonical()));
         self.check_new(addr, source, teller)?;
-        if self.peers.len() >= self.limits.peers && !self.make_room(now, source.class()) {
+        // One that is not dialled is not worth another's place.
+        let blocked = self.filter.blocks(addr.ip());
+        if self.peers.len() >= self.limits.peers && (blocked || !self.make_room(now, source.class())) {
             return Err(Refusal::Full);
         }
         let mut sources = Sources::default();
@@ -420,7 +444,11 @@ impl KnownPeers {
             match known.state {
                 State::Connected => assert!(linked, "{addr} has a connection"),
                 State::Dialling => assert!(self.links.contains_key(addr), "{addr} is being dialled"),
-                State::Ready(rank) => assert!(ready.insert((rank, *addr))),
+                State::Filtered => assert!(self.filter.blocks(addr.ip()), "{addr} is not blocked"),
+                State::Ready(rank) => {
+                    assert!(!self.filter.blocks(addr.ip()), "{addr} is blocked and ready");
+                    assert!(ready.insert((rank, *addr)));
+                }
                 State::Waiting(until) => assert!(waiting.insert((until, *addr))),
             }
             assert_eq!(known.is_busy(), linked, "{addr} is linked while it is busy");
@@ -486,12 +514,13 @@ impl KnownPeers {
     ///
     /// What was dialled within the hour stays: whoever made us forget it could have it dialled again and again.
     fn make_room(&mut self, now: Timestamp, class: u8) -> bool {
-        let worth = |known: &Known| -> Option<(bool, u8, u8)> {
+        let worth = |known: &Known| -> Option<(bool, bool, u8, u8)> {
+            let filtered = known.state == State::Filtered;
             let tried_lately = known.tried_at.is_some_and(|at| now.since(at) < FORGET_AFTER);
             let protected = known.is_busy() || known.proven || known.sources.has(Source::Manual);
-            let worse = known.failures > 0 || known.class() > class;
+            let worse = filtered || known.failures > 0 || known.class() > class;
             (!tried_lately && !protected && worse)
-                .then(|| (known.failures > 0, known.failures, known.class()))
+                .then(|| (filtered, known.failures > 0, known.failures, known.class()))
         };
         let worst = self.peers.iter().filter_map(|(addr, known)| Some((worth(known)?, *addr))).max();
         let Some((_, addr)) = worst else { return false };
@@ -590,11 +619,14 @@ impl KnownPeers {
         }
     }
 
-    /// Lets a peer that is neither connected nor being dialled be dialled, or ranks it anew.
+    /// Lets a peer that is neither connected nor being dialled be dialled, or ranks it anew; not if it is blocked.
     fn make_ready(&mut self, addr: SocketAddr) {
         if let Some(known) = self.peers.get(&addr)
             && !known.is_busy()
         {
+            if self.filter.blocks(addr.ip()) {
+                return self.set_state(addr, State::Filtered);
+            }
             let (class, failures) = (known.class(), known.failures);
             let chance = match known.state {
                 State::Ready(rank) => rank.chance,
@@ -609,12 +641,12 @@ impl KnownPeers {
         match core::mem::replace(&mut known.state, state) {
             State::Ready(rank) => assert!(self.ready.remove(&(rank, addr)), "{addr} was ready"),
             State::Waiting(until) => assert!(self.waiting.remove(&(until, addr)), "{addr} waited"),
-            State::Connected | State::Dialling => {}
+            State::Connected | State::Dialling | State::Filtered => {}
         }
         match state {
             State::Ready(rank) => assert!(self.ready.insert((rank, addr)), "{addr} is ready once"),
             State::Waiting(until) => assert!(self.waiting.insert((until, addr)), "{addr} waits once"),
-            State::Connected | State::Dialling => {}
+            State::Connected | State::Dialling | State::Filtered => {}
         }
     }
 

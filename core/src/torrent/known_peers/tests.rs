@@ -2,9 +2,11 @@ use super::{
     DIALS_PER_TELLER, FORGET_AFTER, KnownPeers, Limits, PORTS_PER_ADDRESS, PROVEN_WAITS, Parting, Refusal,
     STRANGER_WAITS, Source, USELESS_WAIT,
 };
+use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
 use crate::torrent::bans::Ban;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -76,6 +78,51 @@ fn a_stranger_cannot_send_us_to_our_own_network() {
         assert_eq!(known.learn(START, local, source, Some(TELLER)), Err(Refusal::Local));
     }
     assert_eq!(known.learn(START, local, Source::Pex, Some(addr("10.0.0.7:1").ip())), Ok(true));
+}
+
+fn filter(lines: &[&str]) -> Arc<IpFilter> {
+    let mut builder = Builder::new();
+    lines.iter().for_each(|line| builder.line(line.as_bytes()).unwrap());
+    Arc::new(builder.build())
+}
+
+#[test]
+fn a_blocked_address_is_known_and_not_dialled() {
+    let mut known = known();
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Manual, None).unwrap();
+    }
+    known.set_filter(&filter(&["45.0.0.0/24", "45.0.1.0/24"]));
+    assert_eq!((known.filtered(), known.has_ready()), (2, true));
+    known.learn(START, nth(1), Source::Manual, None).unwrap();
+    assert_eq!(known.next_to_dial(START, 9), [nth(2)]);
+    known.check_invariants();
+    // What is blocked while it is connected is left when that ends.
+    known.handle_connected(nth(2));
+    known.set_filter(&filter(&["45.0.1.0-45.0.2.255"]));
+    assert_eq!((known.filtered(), known.has_ready()), (1, true));
+    known.handle_disconnected(START, nth(2), Parting::Lost);
+    assert_eq!(known.next_to_dial(START + Duration::from_secs(86_400), 9), [nth(0)]);
+    assert_eq!(known.filtered(), 2);
+    known.check_invariants();
+    known.set_filter(&filter(&[]));
+    assert_eq!(known.filtered(), 0);
+    assert_eq!(known.next_to_dial(START, 9).len(), 2);
+}
+
+#[test]
+fn blocked_addresses_take_no_place_from_others() {
+    let limits = Limits { peers: 3, ..Limits::default() };
+    let mut known = KnownPeers::new(limits, Rng::from_number(1));
+    known.set_filter(&filter(&["45.0.0.0/23"]));
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    for n in 2..4 {
+        known.learn(START, nth(n), Source::Pex, None).unwrap();
+    }
+    assert_eq!(known.learn(START, nth(1), Source::Tracker, None), Err(Refusal::Full));
+    assert_eq!(known.learn(START, nth(4), Source::Pex, None), Ok(true), "a blocked one makes room");
+    assert_eq!((known.filtered(), known.len()), (0, 3));
+    known.check_invariants();
 }
 
 #[test]
