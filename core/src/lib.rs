@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod address;
 pub mod bencode;
 pub mod bitfield;
+mod crc32c;
 pub mod dht;
 pub mod id;
 pub mod ip_filter;

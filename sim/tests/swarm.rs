@@ -39,6 +39,7 @@ macro_rules! scenarios {
 
 scenarios! {
     cable_cut "cable-cut" 1..=3,
+    canonical_peers "canonical-peers" 1..=3,
     choker "choker" 1..=3,
     crowd "crowd" 1..=1,
     dht_only "dht-only" 1..=3,

@@ -210,9 +210,17 @@ impl Session {
             self.turn_away(conn, Reason::UnknownTorrent);
             return None;
         };
-        let accepted = self.torrents.get_mut(&torrent)?.torrent.accept(now, conn, remote);
+        let accepted =
+            self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, out))?;
         if let Err(reason) = accepted {
-            self.turn_away(conn, reason);
+            // The end that dialled is still there, and would dial again.
+            let is_ours = input
+                .get(HANDSHAKE_LEN - 20..HANDSHAKE_LEN)
+                .is_some_and(|peer_id| peer_id == self.common.peer_id.0);
+            if is_ours && let Some(slot) = self.torrents.get_mut(&torrent) {
+                slot.torrent.learn_own(remote.ip());
+            }
+            self.turn_away(conn, if is_ours { Reason::Ourselves } else { reason });
             return None;
         }
         self.due.remove(&(until, Due::Greeting(conn)));

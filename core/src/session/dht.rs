@@ -214,7 +214,7 @@ impl Session {
             match action {
                 dht::Action::Done { lookup, summary } => self.on_lookup_done(now, lookup, summary),
                 dht::Action::ExternalAddress { from, addr } => {
-                    tracing::trace!(%from, %addr, "a node says where it sees us");
+                    self.on_seen(from, addr.ip());
                 }
                 dht::Action::Item { lookup, from, item } => self.found(lookup, Found::Item { from, item }),
                 // The networks have told each other.

@@ -15,6 +15,7 @@ mod event;
 mod jobs;
 mod local;
 mod reason;
+mod seen;
 
 pub use crate::torrent::status::{Status, Waiting};
 pub use crate::torrent::{NewContent, NewTorrent};
@@ -42,6 +43,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use dht::Network;
 use jobs::{Ask, Job};
+use seen::Seen;
 
 /// How long a stop may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -71,6 +73,7 @@ pub struct Session {
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
     filter: Arc<IpFilter>,
+    seen: Seen,
     down: RateLimiter,
     up: RateLimiter,
     /// Connections that may read no more until there is memory, or the limit lets them.
@@ -150,6 +153,7 @@ impl Session {
             datagrams: VecDeque::new(),
             listen_port: 0,
             filter,
+            seen: Seen::default(),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -180,6 +184,7 @@ impl Session {
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
         torrent.init_listen_port(self.listen_port);
         torrent.init_ip_filter(&self.filter);
+        torrent.set_place(self.seen.place(self.listen_port));
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
@@ -232,6 +237,7 @@ impl Session {
                     self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
                 }
                 self.tell_lsd(now, lsd::Event::Listening { port });
+                self.tell_place();
             }
             Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
             Event::RemoveTorrent { torrent } => {
@@ -407,6 +413,7 @@ impl Session {
             }
             torrent::Action::Node(node) => self.tell_dht(now, crate::dht::Event::Learn(alloc::vec![node])),
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
+            torrent::Action::Seen { by, ip } => self.on_seen(by, ip),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
             torrent::Action::WantWrite { conn } => self.actions.push_back(Action::WantWrite { conn }),

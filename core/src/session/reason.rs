@@ -35,6 +35,9 @@ pub enum Reason {
     /// The session itself answered.
     #[error("connected to ourselves")]
     Ourselves,
+    /// The torrent is full, and another peer ranks higher (BEP 40).
+    #[error("another peer takes its place")]
+    Outranked,
     /// The torrent turned out to be private, and the peer was not named by its trackers.
     #[error("the torrent is private")]
     Private,

@@ -28,8 +28,11 @@ impl Torrent {
     }
 
     /// A peer said what it knows of the extensions.
-    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
         let Some(member) = self.members.get(&conn) else { return };
+        if let Some(ip) = member.peer.extended().your_ip {
+            out.push_back(Action::Seen { by: member.peer.remote(), ip });
+        }
         let takes_requests = member.peer.their_id(Extension::UtMetadata).is_some();
         if let Some(len) = member.peer.extended().metadata_size.filter(|_| takes_requests) {
             self.tell_metadata(now, metadata::Event::Offer { peer: conn, len });

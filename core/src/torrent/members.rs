@@ -1,7 +1,7 @@
 //! The peers of a torrent.
 
 use super::choking::Standing;
-use super::known_peers::{Parting, Refusal};
+use super::known_peers::{Parting, Refusal, Source};
 use super::{Action, Content, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
@@ -19,6 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// A connection, and what the torrent keeps about it.
 #[derive(Debug)]
@@ -63,17 +64,49 @@ impl Torrent {
         self.join(now, peer);
     }
 
-    pub(crate) fn accept(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) -> Result<(), Reason> {
+    pub(crate) fn accept(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        remote: SocketAddr,
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Reason> {
         if !self.online {
             return Err(Reason::UnknownTorrent);
         }
-        if self.members.len() >= self.common.max_peers {
-            return Err(Reason::Full);
-        }
+        let leaves = if self.members.len() < self.common.max_peers {
+            None
+        } else {
+            Some(self.outranked_by(now, remote).ok_or(Reason::Full)?)
+        };
         self.known.accept(remote).map_err(reason_of)?;
+        if let Some(other) = leaves {
+            self.disconnect(now, other, Reason::Outranked, out);
+            self.settle(now, out);
+        }
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer);
         Ok(())
+    }
+
+    /// The member that makes room in a full torrent for a peer with which a connection has a higher priority (BEP 40):
+    /// that of the lowest, among those of which nobody has had anything for a while. Who is near, or was named by the
+    /// user, stays.
+    fn outranked_by(&self, now: Timestamp, newcomer: SocketAddr) -> Option<ConnId> {
+        self.content.as_ref().filter(|_| self.phase == Phase::Running)?;
+        let priority = self.known.place().priority_of(newcomer)?;
+        let idle = self.members.values().filter(|member| {
+            let peer = &member.peer;
+            let wanted = peer.outstanding() > 0 || peer.owes() || peer.they_want() && !peer.we_choke();
+            let busy =
+                wanted || member.choking.down.bytes_per_s(now) > 0 || member.choking.up.bytes_per_s(now) > 0;
+            let settled = peer.is_open() && now.since(peer.opened()) >= SETTLED_AFTER;
+            settled && !busy && !self.known.sources(member.endpoint).has(Source::Manual)
+        });
+        let ranked = idle.filter_map(|member| {
+            Some((self.known.place().priority_of(member.peer.remote())?, member.peer.conn()))
+        });
+        ranked.min().filter(|(lowest, _)| *lowest < priority).map(|(_, conn)| conn)
     }
 
     fn peer_setup(&self) -> Setup {
@@ -265,7 +298,7 @@ impl Torrent {
                 }
             }
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
-            peer::Action::Extended => self.on_extended(now, conn),
+            peer::Action::Extended => self.on_extended(now, conn, out),
             peer::Action::Freed(block) => {
                 if let Some(content) = &mut self.content {
                     content.picker.released(block, conn);
@@ -475,6 +508,11 @@ impl Torrent {
         }
     }
 
+    /// A connection from there was our own.
+    pub(crate) fn learn_own(&mut self, ip: IpAddr) {
+        self.known.learn_own(SocketAddr::new(ip, self.listen_port));
+    }
+
     pub(super) fn disconnect(
         &mut self,
         now: Timestamp,
@@ -483,16 +521,21 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
+        let (remote, endpoint, outgoing) = (member.peer.remote(), member.endpoint, member.peer.is_outgoing());
         let parting = match reason {
             Reason::Ourselves => {
-                self.known.learn_own(member.endpoint);
+                self.known.learn_own(endpoint);
+                if !outgoing {
+                    // The end that dialled hears no more of it than that it is closed.
+                    self.learn_own(remote.ip());
+                }
                 Parting::Failed
             }
             Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Offence(_) => Parting::Failed,
             Reason::Duplicate | Reason::NothingToTrade => Parting::Useless,
             _ => Parting::Lost,
         };
-        self.known.handle_disconnected(now, member.peer.remote(), parting);
+        self.known.handle_disconnected(now, remote, parting);
         out.push_back(Action::Disconnect { conn, reason });
         self.leave(now, conn);
     }
@@ -565,6 +608,9 @@ fn reason_of(refusal: Refusal) -> Reason {
         _ => Reason::Duplicate,
     }
 }
+
+/// How long a peer has time to show what it is good for, before another may take its place.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Pieces that a newcomer may have while choked (BEP 6).
 const ALLOWED_FAST: usize = 5;

@@ -41,12 +41,14 @@ use core::time::Duration;
 use discovery::Discovery;
 use known_peers::{KnownPeers, Source};
 use members::Member;
+use priority::Place;
 use rate::RateLimiter;
 
 pub mod bans;
 pub mod choker;
 pub mod discovery;
 pub mod known_peers;
+pub mod priority;
 pub mod rate;
 pub mod smart_ban;
 
@@ -146,13 +148,26 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) enum Action {
     Discovery(discovery::Action),
-    Disconnect { conn: ConnId, reason: Reason },
-    Disk { work: Work, op: DiskOp },
+    Disconnect {
+        conn: ConnId,
+        reason: Reason,
+    },
+    Disk {
+        work: Work,
+        op: DiskOp,
+    },
     Node(SocketAddr),
     Notice(Notice),
+    /// A peer says at which address it sees us.
+    Seen {
+        by: SocketAddr,
+        ip: IpAddr,
+    },
     Stopped,
     Tracker(AnnouncerAction),
-    WantWrite { conn: ConnId },
+    WantWrite {
+        conn: ConnId,
+    },
 }
 
 /// Whose job a disk operation is.
@@ -322,6 +337,11 @@ impl Torrent {
             self.disconnect(now, conn, Reason::Filtered, out);
         }
         self.settle(now, out);
+    }
+
+    /// Peers see us here.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.known.set_place(place);
     }
 
     pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {

@@ -7,6 +7,7 @@ mod tests;
 pub use source::{Source, Sources};
 
 use super::bans::{Ban, Bans};
+use super::priority::Place;
 use crate::address::{Subnet, canonical, is_dialable, is_local};
 use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Timestamp};
@@ -92,6 +93,7 @@ pub struct KnownPeers {
     own: BTreeSet<SocketAddr>,
     bans: Bans,
     filter: Arc<IpFilter>,
+    place: Place,
 }
 
 /// How many of what [`KnownPeers`] holds.
@@ -140,7 +142,8 @@ enum State {
 struct Rank {
     class: u8,
     failures: u8,
-    chance: u32,
+    /// The order among equals: by canonical priority (BEP 40), or by chance as long as that is not known.
+    order: u32,
 }
 
 type Teller = (Source, IpAddr);
@@ -175,6 +178,7 @@ impl KnownPeers {
             own: BTreeSet::new(),
             bans: Bans::new(),
             filter: Arc::default(),
+            place: Place::default(),
         }
     }
 
@@ -206,6 +210,18 @@ impl KnownPeers {
         let idle = |known: &Known| matches!(known.state, State::Filtered | State::Ready(_));
         let idle = self.peers.iter().filter(|(_, known)| idle(known)).map(|(addr, _)| *addr);
         idle.collect::<Vec<_>>().into_iter().for_each(|addr| self.make_ready(addr));
+    }
+
+    /// Dials those first, of otherwise equal ones, with which a connection has the highest priority when peers see us
+    /// here (BEP 40).
+    pub fn set_place(&mut self, place: Place) {
+        self.place = place;
+        self.ready.clone().into_iter().for_each(|(_, addr)| self.make_ready(addr));
+    }
+
+    /// Where peers see us.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Who told us of `addr`.
@@ -628,11 +644,12 @@ impl KnownPeers {
                 return self.set_state(addr, State::Filtered);
             }
             let (class, failures) = (known.class(), known.failures);
-            let chance = match known.state {
-                State::Ready(rank) => rank.chance,
-                _ => self.rng.next_u32(),
+            let order = match (self.place.priority_of(addr), known.state) {
+                (Some(priority), _) => !priority,
+                (None, State::Ready(rank)) => rank.order,
+                (None, _) => self.rng.next_u32(),
             };
-            self.set_state(addr, State::Ready(Rank { class, failures, chance }));
+            self.set_state(addr, State::Ready(Rank { class, failures, order }));
         }
     }
 

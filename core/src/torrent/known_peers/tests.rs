@@ -6,6 +6,7 @@ use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
 use crate::torrent::bans::Ban;
+use crate::torrent::priority::Place;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -108,6 +109,28 @@ fn a_blocked_address_is_known_and_not_dialled() {
     known.set_filter(&filter(&[]));
     assert_eq!(known.filtered(), 0);
     assert_eq!(known.next_to_dial(START, 9).len(), 2);
+}
+
+#[test]
+fn equals_are_dialled_by_canonical_priority() {
+    let place = Place { v4: Some(Ipv4Addr::new(93, 184, 216, 34)), v6: None, port: 6881 };
+    let mut best: Vec<SocketAddr> = (0..40).map(nth).collect();
+    best.sort_by_key(|peer| core::cmp::Reverse(place.priority_of(*peer)));
+    // Whether it is known before or after the addresses.
+    for early in [true, false] {
+        let mut known = known();
+        if early {
+            known.set_place(place);
+        }
+        for n in 0..40 {
+            known.learn(START, nth(n), Source::Tracker, None).unwrap();
+        }
+        known.learn(START, addr("45.200.0.1:1"), Source::Manual, None).unwrap();
+        known.set_place(place);
+        known.check_invariants();
+        assert_eq!(known.next_to_dial(START, 1), [addr("45.200.0.1:1")], "the user's come first");
+        assert_eq!(known.next_to_dial(START, 40), best);
+    }
 }
 
 #[test]
