@@ -10,7 +10,7 @@ use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::metadata;
 use crate::peer::{self, Hello, Peer, Setup};
 use crate::pex;
-use crate::pieces::{Receipt, Style};
+use crate::pieces::{Order, Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
 use crate::store::payload::Payload;
@@ -189,6 +189,9 @@ impl Torrent {
     ) {
         let Some(member) = self.members.get(&conn) else { return };
         let parting = if member.peer.is_open() { Parting::Lost } else { Parting::Failed };
+        if self.content.as_ref().is_some_and(|content| content.is_useless(member)) {
+            self.known.note_seed(member.endpoint);
+        }
         self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
         self.leave(now, conn);
@@ -297,6 +300,7 @@ impl Torrent {
                     out.push_back(Action::Node(SocketAddr::new(member.peer.remote().ip(), port)));
                 }
             }
+            peer::Action::DontHave(piece) => self.on_dont_have(now, conn, piece),
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
             peer::Action::Extended => self.on_extended(now, conn, out),
             peer::Action::Freed(block) => {
@@ -320,7 +324,11 @@ impl Torrent {
                 content.store.handle_event(now, event, &mut self.pending.store);
             }
             peer::Action::Requested(block) => {
-                let serve = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
+                // BEP 6: what is allowed while choked is for those that have hardly anything.
+                let is_poor = |member: &Member| (member.has.ones() as usize) < ALLOWED_FAST;
+                let may = self.members.get(&conn).is_some_and(|it| !it.peer.we_choke() || is_poor(it));
+                let stored = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
+                let serve = may && stored;
                 let event = if serve { peer::Event::Serve(block) } else { peer::Event::Refuse(block) };
                 self.tell(now, conn, event);
             }
@@ -400,6 +408,37 @@ impl Torrent {
         if full {
             self.update_contact(now, conn);
             self.drop_if_useless(now, conn, out);
+        }
+    }
+
+    fn on_dont_have(&mut self, now: Timestamp, conn: ConnId, piece: PieceIndex) {
+        let (Some(member), Some(content)) = (self.members.get_mut(&conn), &mut self.content) else { return };
+        if !member.has.has(piece) {
+            return;
+        }
+        if member.has.is_all() {
+            content.picker.peer_left(&member.has);
+            member.has.remove(piece);
+            content.picker.peer_joined(&member.has);
+        } else {
+            member.has.remove(piece);
+            content.picker.peer_lost(piece);
+        }
+        member.interesting -= u32::from(content.picker.wants(piece));
+        self.update_interest(now, conn);
+        self.update_contact(now, conn);
+        self.pending.work = true;
+    }
+
+    /// Tells peers whether we want nothing more, if that has changed (BEP 21).
+    pub(super) fn tell_upload_only(&mut self, now: Timestamp) {
+        let Some(content) = self.content.as_ref().filter(|_| self.phase == Phase::Running) else { return };
+        let upload_only = content.picker.is_complete();
+        if upload_only != core::mem::replace(&mut self.told_upload_only, upload_only) {
+            self.known.set_seeding(upload_only);
+            for conn in self.members.keys().copied().collect::<Vec<_>>() {
+                self.tell(now, conn, peer::Event::UploadOnly(upload_only));
+            }
         }
     }
 
@@ -499,6 +538,14 @@ impl Torrent {
         let style = if alone { Style::Striped } else { Style::Shared };
         let only = member.peer.they_choke().then(|| member.peer.allowed_to_us());
         let (mut blocks, endgame) = (Vec::new(), content.picker.in_endgame());
+        if only.is_none() && content.picker.order() == Order::Rarest {
+            let wanted = |piece: &PieceIndex| content.picker.wants(*piece);
+            let suggested: Vec<PieceIndex> = member.peer.suggested().filter(wanted).collect();
+            if !suggested.is_empty() {
+                content.picker.pick(conn, &member.has, style, Some(&suggested), room, &mut blocks);
+            }
+        }
+        let room = room - blocks.len();
         content.picker.pick(conn, &member.has, style, only, room, &mut blocks);
         // Only in endgame is there work for those that had none: blocks that others owe.
         self.pending.work |= content.picker.in_endgame() && !endgame;
@@ -532,7 +579,11 @@ impl Torrent {
                 Parting::Failed
             }
             Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Offence(_) => Parting::Failed,
-            Reason::Duplicate | Reason::NothingToTrade => Parting::Useless,
+            Reason::NothingToTrade => {
+                self.known.note_seed(endpoint);
+                Parting::Useless
+            }
+            Reason::Duplicate => Parting::Useless,
             _ => Parting::Lost,
         };
         self.known.handle_disconnected(now, remote, parting);

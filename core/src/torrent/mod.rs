@@ -100,6 +100,8 @@ pub struct Torrent {
     /// Members that could take requests when there was nothing to ask them for.
     idle: BTreeSet<ConnId>,
     totals: Totals,
+    /// Whether peers were told last that we want nothing more.
+    told_upload_only: bool,
     down: RateLimiter,
     up: RateLimiter,
     senders: BTreeMap<ConnId, SocketAddr>,
@@ -219,6 +221,7 @@ impl Torrent {
             downloading: 0,
             idle: BTreeSet::new(),
             totals: Totals::default(),
+            told_upload_only: false,
             down: RateLimiter::new(now, new.down_bytes_per_s),
             up: RateLimiter::new(now, new.up_bytes_per_s),
             senders: BTreeMap::new(),

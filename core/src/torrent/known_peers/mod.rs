@@ -72,7 +72,7 @@ pub enum Parting {
 ///     │ time                  │     handle_disconnected      │
 ///     ├──────── waiting ◀─────┴──────────────────────────────┘
 ///     │
-///     └──────── filtered
+///     └──────── shunned: blocked by the user, or a seed while we are one
 /// ```
 ///
 /// A peer is an (address, port), and there is one connection to each at most. Limits by address, subnet and teller
@@ -94,6 +94,8 @@ pub struct KnownPeers {
     bans: Bans,
     filter: Arc<IpFilter>,
     place: Place,
+    /// Whether nothing is wanted any more, so that who has everything is of no use.
+    seeding: bool,
 }
 
 /// How many of what [`KnownPeers`] holds.
@@ -124,6 +126,8 @@ struct Known {
     failures: u8,
     /// Whether a connection to it ever worked.
     proven: bool,
+    /// Whether it wants nothing any more, as it or others said (BEP 21).
+    seed: bool,
     tried_at: Option<Timestamp>,
 }
 
@@ -131,9 +135,9 @@ struct Known {
 enum State {
     Connected,
     Dialling,
-    /// The user's filter blocks the address: it is not dialled.
-    Filtered,
     Ready(Rank),
+    /// The user's filter blocks the address, or neither side wants anything: it is not dialled.
+    Shunned,
     Waiting(Timestamp),
 }
 
@@ -179,6 +183,7 @@ impl KnownPeers {
             bans: Bans::new(),
             filter: Arc::default(),
             place: Place::default(),
+            seeding: false,
         }
     }
 
@@ -200,16 +205,43 @@ impl KnownPeers {
 
     /// How many of them are not dialled as the user's filter blocks them. Looks at each.
     pub fn filtered(&self) -> usize {
-        self.peers.values().filter(|known| known.state == State::Filtered).count()
+        self.peers.keys().filter(|addr| self.filter.blocks(addr.ip())).count()
     }
 
     /// Never dials what this filter blocks, in place of what was blocked before. Whoever is connected stays: it is the
     /// caller who ends connections.
     pub fn set_filter(&mut self, filter: &Arc<IpFilter>) {
         self.filter = Arc::clone(filter);
-        let idle = |known: &Known| matches!(known.state, State::Filtered | State::Ready(_));
+        self.judge_idle();
+    }
+
+    /// Dials nobody who wants nothing while we don't either (BEP 21).
+    pub fn set_seeding(&mut self, seeding: bool) {
+        self.seeding = seeding;
+        self.judge_idle();
+    }
+
+    /// Notes that the peer at `addr` wants nothing any more.
+    pub fn note_seed(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if let Some(known) = self.peers.get_mut(&addr) {
+            known.seed = true;
+            if matches!(known.state, State::Ready(_)) {
+                self.make_ready(addr);
+            }
+        }
+    }
+
+    /// Looks anew at all that neither wait nor are connected.
+    fn judge_idle(&mut self) {
+        let idle = |known: &Known| matches!(known.state, State::Ready(_) | State::Shunned);
         let idle = self.peers.iter().filter(|(_, known)| idle(known)).map(|(addr, _)| *addr);
         idle.collect::<Vec<_>>().into_iter().for_each(|addr| self.make_ready(addr));
+    }
+
+    fn is_shunned(&self, addr: SocketAddr, known: &Known) -> bool {
+        let named = known.sources.has(Source::Manual);
+        self.filter.blocks(addr.ip()) || self.seeding && known.seed && !named
     }
 
     /// Dials those first, of otherwise equal ones, with which a connection has the highest priority when peers see us
@@ -269,8 +301,15 @@ impl KnownPeers {
         }
         let mut sources = Sources::default();
         sources.insert(source);
-        let known =
-            Known { sources, teller, state: State::Waiting(now), failures: 0, proven: false, tried_at: None };
+        let known = Known {
+            sources,
+            teller,
+            state: State::Waiting(now),
+            failures: 0,
+            proven: false,
+            seed: false,
+            tried_at: None,
+        };
         self.peers.insert(addr, known);
         self.waiting.insert((now, addr));
         self.addresses.entry(addr.ip()).or_default().known += 1;
@@ -460,11 +499,11 @@ impl KnownPeers {
             match known.state {
                 State::Connected => assert!(linked, "{addr} has a connection"),
                 State::Dialling => assert!(self.links.contains_key(addr), "{addr} is being dialled"),
-                State::Filtered => assert!(self.filter.blocks(addr.ip()), "{addr} is not blocked"),
                 State::Ready(rank) => {
-                    assert!(!self.filter.blocks(addr.ip()), "{addr} is blocked and ready");
+                    assert!(!self.is_shunned(*addr, known), "{addr} is shunned and ready");
                     assert!(ready.insert((rank, *addr)));
                 }
+                State::Shunned => assert!(self.is_shunned(*addr, known), "{addr} is not shunned"),
                 State::Waiting(until) => assert!(waiting.insert((until, *addr))),
             }
             assert_eq!(known.is_busy(), linked, "{addr} is linked while it is busy");
@@ -531,12 +570,16 @@ impl KnownPeers {
     /// What was dialled within the hour stays: whoever made us forget it could have it dialled again and again.
     fn make_room(&mut self, now: Timestamp, class: u8) -> bool {
         let worth = |known: &Known| -> Option<(bool, bool, u8, u8)> {
-            let filtered = known.state == State::Filtered;
+            let shunned = known.state == State::Shunned;
             let tried_lately = known.tried_at.is_some_and(|at| now.since(at) < FORGET_AFTER);
             let protected = known.is_busy() || known.proven || known.sources.has(Source::Manual);
-            let worse = filtered || known.failures > 0 || known.class() > class;
-            (!tried_lately && !protected && worse)
-                .then(|| (filtered, known.failures > 0, known.failures, known.class()))
+            let worse = shunned || known.failures > 0 || known.class() > class;
+            (!tried_lately && !protected && worse).then_some((
+                shunned,
+                known.failures > 0,
+                known.failures,
+                known.class(),
+            ))
         };
         let worst = self.peers.iter().filter_map(|(addr, known)| Some((worth(known)?, *addr))).max();
         let Some((_, addr)) = worst else { return false };
@@ -640,8 +683,8 @@ impl KnownPeers {
         if let Some(known) = self.peers.get(&addr)
             && !known.is_busy()
         {
-            if self.filter.blocks(addr.ip()) {
-                return self.set_state(addr, State::Filtered);
+            if self.is_shunned(addr, known) {
+                return self.set_state(addr, State::Shunned);
             }
             let (class, failures) = (known.class(), known.failures);
             let order = match (self.place.priority_of(addr), known.state) {
@@ -658,12 +701,12 @@ impl KnownPeers {
         match core::mem::replace(&mut known.state, state) {
             State::Ready(rank) => assert!(self.ready.remove(&(rank, addr)), "{addr} was ready"),
             State::Waiting(until) => assert!(self.waiting.remove(&(until, addr)), "{addr} waited"),
-            State::Connected | State::Dialling | State::Filtered => {}
+            State::Connected | State::Dialling | State::Shunned => {}
         }
         match state {
             State::Ready(rank) => assert!(self.ready.insert((rank, addr)), "{addr} is ready once"),
             State::Waiting(until) => assert!(self.waiting.insert((until, addr)), "{addr} waits once"),
-            State::Connected | State::Dialling | State::Filtered => {}
+            State::Connected | State::Dialling | State::Shunned => {}
         }
     }
 

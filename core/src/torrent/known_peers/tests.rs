@@ -101,10 +101,9 @@ fn a_blocked_address_is_known_and_not_dialled() {
     // What is blocked while it is connected is left when that ends.
     known.handle_connected(nth(2));
     known.set_filter(&filter(&["45.0.1.0-45.0.2.255"]));
-    assert_eq!((known.filtered(), known.has_ready()), (1, true));
+    assert_eq!((known.filtered(), known.has_ready()), (2, true));
     known.handle_disconnected(START, nth(2), Parting::Lost);
     assert_eq!(known.next_to_dial(START + Duration::from_secs(86_400), 9), [nth(0)]);
-    assert_eq!(known.filtered(), 2);
     known.check_invariants();
     known.set_filter(&filter(&[]));
     assert_eq!(known.filtered(), 0);
@@ -131,6 +130,24 @@ fn equals_are_dialled_by_canonical_priority() {
         assert_eq!(known.next_to_dial(START, 1), [addr("45.200.0.1:1")], "the user's come first");
         assert_eq!(known.next_to_dial(START, 40), best);
     }
+}
+
+#[test]
+fn a_seed_does_not_dial_seeds() {
+    let mut known = known();
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Pex, None).unwrap();
+    }
+    known.learn(START, nth(3), Source::Manual, None).unwrap();
+    known.note_seed(nth(0));
+    known.set_seeding(true);
+    known.note_seed(nth(1));
+    known.note_seed(nth(3));
+    known.check_invariants();
+    assert_eq!(known.next_to_dial(START, 9), [nth(3), nth(2)], "what the user names is tried in any case");
+    known.set_seeding(false);
+    assert_eq!(known.next_to_dial(START, 9).len(), 2);
+    known.check_invariants();
 }
 
 #[test]
