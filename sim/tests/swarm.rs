@@ -62,6 +62,7 @@ scenarios! {
     magnet_seeder_leaves "magnet-seeder-leaves" 1..=2,
     many_torrents "many-torrents" 1..=2,
     mute "mute" 1..=2,
+    partial_seeds "partial-seeds" 1..=3,
     peer_exchange "peer-exchange" 1..=2,
     peer_exchange_chain "peer-exchange-chain" 1..=1,
     power_cut "power-cut" 1..=6,
