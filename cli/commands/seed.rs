@@ -56,7 +56,7 @@ impl Args {
 
     async fn seed(self, out: &mut Output) -> Result<(), Failure> {
         let torrents = self.all_torrents().await?;
-        let mut config = self.network.config();
+        let mut config = self.network.config()?;
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
         let (mut engine, port) = self.network.start_with(config).await?;

@@ -39,6 +39,7 @@ macro_rules! scenarios {
 
 scenarios! {
     cable_cut "cable-cut" 1..=3,
+    canonical_peers "canonical-peers" 1..=3,
     choker "choker" 1..=3,
     crowd "crowd" 1..=1,
     dht_only "dht-only" 1..=3,
@@ -51,6 +52,7 @@ scenarios! {
     files "files" 1..=6,
     flooder "flooder" 1..=2,
     hybrid "hybrid" 1..=3,
+    ip_filter "ip-filter" 1..=3,
     liar "liar" 1..=8,
     local_peers "local-peers" 1..=4,
     lossy_links "lossy-links" 1..=6,
@@ -64,6 +66,7 @@ scenarios! {
     mute "mute" 1..=2,
     obfuscated "obfuscated" 1..=4,
     obfuscation_flood "obfuscation-flood" 1..=2,
+    partial_seeds "partial-seeds" 1..=3,
     peer_exchange "peer-exchange" 1..=2,
     peer_exchange_chain "peer-exchange-chain" 1..=1,
     power_cut "power-cut" 1..=6,

@@ -12,6 +12,7 @@ use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
 use fast_peer_core::dht::saved::{self, MAX_CONTACTS};
 use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Saved, Task};
 use fast_peer_core::id::{InfoHash, LookupId};
+use fast_peer_core::ip_filter::{Builder, LineError, MAX_LINE, Range};
 use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
+    ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
@@ -212,6 +214,37 @@ pub fn http_tracker(data: &[u8]) {
     let mut server = TrackerServer::new(Duration::from_secs(60), Rng::from_number(1));
     let body = server.handle_http(Timestamp::ZERO, text, Ipv4Addr::LOCALHOST.into());
     assert!(Document::parse(&body, Limits::FILE).is_ok_and(|document| document.quirks().is_empty()));
+}
+
+/// Every line is taken in or refused. What was taken in is blocked from end to end and written out reads as the same;
+/// no two of the ranges that come of it overlap or touch.
+pub fn ip_filter(data: &[u8]) {
+    let mut all = Builder::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let mut alone = Builder::new();
+        let result = alone.line(line);
+        assert_eq!(result == Err(LineError::TooLong), line.len() > MAX_LINE);
+        assert_eq!(all.line(line), result);
+        let Some(range) = alone.build().ranges().next() else { continue };
+        let (first, last) = (range.first(), range.last());
+        assert_eq!(Range::new(first, last), Some(range));
+        let mut again = Builder::new();
+        again.line(format!("{first}-{last}").as_bytes()).expect("a range is written as it is read");
+        assert_eq!(again.build().ranges().next(), Some(range));
+    }
+    let taken = all.len();
+    let filter = all.build();
+    assert!(filter.len() <= taken);
+    let mut before: Option<Range> = None;
+    for range in filter.ranges() {
+        assert!(before.is_none_or(|before| Range::new(before.last(), range.first()).is_some()
+            || before.first().is_ipv4() && range.first().is_ipv6()));
+        // What begins or ends among the IPv4 addresses that are written as IPv6 blocks none of those.
+        for end in [range.first(), range.last()].into_iter().filter(|end| *end == end.to_canonical()) {
+            assert_eq!(filter.blocks(end), !fast_peer_core::address::is_local(end), "{end}");
+        }
+        before = Some(range);
+    }
 }
 
 /// A call into the local network survives being written and read again, and names neither too many torrents nor none.

@@ -4,6 +4,8 @@ use super::item::Item;
 use super::message::{Contact, Family};
 use super::node_id::NodeId;
 use crate::id::{InfoHash, LookupId};
+use crate::ip_filter::IpFilter;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
@@ -29,6 +31,8 @@ pub enum Event {
     Named(Vec<Contact>),
     /// What an earlier run saved.
     Restore(Saved),
+    /// Nodes at these addresses are not asked, not answered and not known, in place of those before.
+    SetIpFilter(Arc<IpFilter>),
     /// Whether we only ask, and answer nothing (BEP 43).
     SetReadOnly(bool),
     /// Look for something. It ends with [`Action::Done`], or when it is cancelled.
@@ -293,6 +297,7 @@ impl fmt::Display for Event {
             Self::Named(contacts) => write!(f, "named nodes={}", contacts.len()),
             Self::Restore(saved) => write!(f, "restore nodes={}", saved.contacts.len()),
             Self::SetReadOnly(read_only) => write!(f, "read-only {read_only}"),
+            Self::SetIpFilter(filter) => write!(f, "ip filter ranges={}", filter.len()),
             Self::Start { lookup, task } => write!(f, "start {lookup} {task}"),
         }
     }

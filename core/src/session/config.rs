@@ -3,8 +3,10 @@
 use super::dht::DhtConfig;
 use super::link::Encryption;
 use crate::id::PeerId;
+use crate::ip_filter::IpFilter;
 use crate::rng::Rng;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 /// The settings of a session that do not change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,9 @@ pub struct Config {
     pub encryption: Encryption,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
+    /// Addresses of peers and nodes that nothing is sent to and nothing taken from. Trackers and web servers are not among
+    /// them: whoever names those means them.
+    pub ip_filter: Arc<IpFilter>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
@@ -57,6 +62,7 @@ impl Default for Config {
             store_budget: 8 << 20,
             encryption: Encryption::default(),
             dht: None,
+            ip_filter: Arc::default(),
             down_bytes_per_s: None,
             up_bytes_per_s: None,
         }

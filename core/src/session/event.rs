@@ -2,8 +2,10 @@
 
 use crate::dht::Saved;
 use crate::id::{ConnId, JobId, LookupId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::store::op::{DiskError, DiskOutput};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
@@ -97,6 +99,12 @@ pub enum Event {
     RestoreNodes {
         /// As [`Session::save_nodes`](super::Session::save_nodes) gave them.
         saved: Saved,
+    },
+    /// The user blocks these addresses in place of those that were blocked before. Connections to them end; addresses that
+    /// are blocked no more can be dialled.
+    SetIpFilter {
+        /// The addresses.
+        filter: Arc<IpFilter>,
     },
     /// The user limits the whole session's rates; nothing lifts a limit.
     SetLimits {
@@ -199,6 +207,7 @@ impl fmt::Display for Event {
             Self::RestoreNodes { saved } => {
                 write!(f, "restore nodes={}", saved.contacts.len())
             }
+            Self::SetIpFilter { filter } => write!(f, "ip filter ranges={}", filter.len()),
             Self::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 write!(f, "limits down={down_bytes_per_s:?} up={up_bytes_per_s:?}")
             }

@@ -16,6 +16,7 @@ mod jobs;
 mod link;
 mod local;
 mod reason;
+mod seen;
 
 pub use crate::torrent::status::{Status, Waiting};
 pub use crate::torrent::{NewContent, NewTorrent};
@@ -28,6 +29,7 @@ pub use reason::Reason;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::mse::torrent_mark;
@@ -44,6 +46,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use dht::Network;
 use jobs::{Ask, Job};
+use seen::Seen;
 
 /// How long a stop may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -76,6 +79,8 @@ pub struct Session {
     network: Option<Network>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
+    filter: Arc<IpFilter>,
+    seen: Seen,
     down: RateLimiter,
     up: RateLimiter,
     /// Connections that may read no more until there is memory, or the limit lets them.
@@ -124,6 +129,7 @@ impl Session {
     /// A session without torrents. Equal seeds and equal inputs give equal actions.
     pub fn new(config: Config, seed: [u8; 32], start: Timestamp) -> Self {
         let rng = Rng::new(seed);
+        let filter = Arc::clone(&config.ip_filter);
         let common = Common {
             peer_id: config.peer_id(&mut rng.fork("peer id")),
             client: config.client.clone(),
@@ -152,9 +158,11 @@ impl Session {
             actions: Outbox::new(),
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
-            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
+            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &filter, &rng.fork("dht"))),
             datagrams: VecDeque::new(),
             listen_port: 0,
+            filter,
+            seen: Seen::default(),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -184,6 +192,8 @@ impl Session {
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
         torrent.init_listen_port(self.listen_port);
+        torrent.init_ip_filter(&self.filter);
+        torrent.set_place(self.seen.place(self.listen_port));
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.marks.insert(torrent_mark(info_hash), info_hash);
@@ -237,6 +247,7 @@ impl Session {
                     self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
                 }
                 self.tell_lsd(now, lsd::Event::Listening { port });
+                self.tell_place();
             }
             Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
             Event::RemoveTorrent { torrent } => {
@@ -247,6 +258,7 @@ impl Session {
             }
             Event::Resolved { job, result } => self.on_resolved(now, job, result),
             Event::RestoreNodes { saved } => self.tell_dht(now, crate::dht::Event::Restore(saved)),
+            Event::SetIpFilter { filter } => self.set_ip_filter(now, filter),
             Event::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);
@@ -418,6 +430,7 @@ impl Session {
             }
             torrent::Action::Node(node) => self.tell_dht(now, crate::dht::Event::Learn(alloc::vec![node])),
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
+            torrent::Action::Seen { by, ip } => self.on_seen(by, ip),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
             torrent::Action::WantWrite { conn } => self.actions.push_back(Action::WantWrite { conn }),

@@ -165,6 +165,7 @@ impl World {
     pub(super) fn tell(&mut self, host: HostId, event: Event) {
         match &event {
             Event::Listening { .. } => self.client_mut(host).listens = true,
+            Event::SetIpFilter { filter } => self.observe(host, &Observation::SetIpFilter { filter }),
             Event::SetLimits { up_bytes_per_s, .. } => {
                 self.observe(host, &Observation::SetUpLimit { bytes_per_s: *up_bytes_per_s });
             }
@@ -420,7 +421,7 @@ impl World {
             Action::Http { job, url } => self.ask_web(host, job, url),
             Action::Multicast { group, data } => {
                 self.client_mut(host).stats.calls += 1;
-                self.observe(host, &Observation::Datagram { data: &data });
+                self.observe(host, &Observation::Datagram { to: None, data: &data });
                 self.multicast(host, group, &data);
             }
             Action::Notice(notice) => self.on_notice(host, &notice),
@@ -564,7 +565,7 @@ impl World {
             let to_tracker =
                 self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
             if !to_tracker {
-                self.observe(host, &Observation::Datagram { data: &data });
+                self.observe(host, &Observation::Datagram { to: Some(to), data: &data });
             }
             self.send_datagram(host, to, data);
         }
@@ -728,6 +729,7 @@ fn topic_of(event: &Event) -> Topic {
         | Event::Listening { .. }
         | Event::RemoveTorrent { .. }
         | Event::RestoreNodes { .. }
+        | Event::SetIpFilter { .. }
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,
