@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::met;
 use crate::output::one_line;
 use crate::paths;
+use crate::port_map;
 use fast_peer_core::dht::{Saved, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::machine::Timestamp;
@@ -69,12 +70,15 @@ impl Engine {
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
         let driver = Driver::new(Real, disk, tls()?, session);
-        let port = match ports {
+        let port = match &ports {
             Some(ports) => {
-                Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(&ports, &error))?)
+                Some(driver.listen(addrs, ports.clone()).await.map_err(|error| no_port(ports, &error))?)
             }
             None => None,
         };
+        if ports.is_some() {
+            driver.watch_network(addrs);
+        }
         if calls && let Err(error) = driver.join_local().await {
             tracing::debug!("no calls into the local network: {error}");
         }
@@ -148,7 +152,9 @@ impl Engine {
 
     /// The next notice; none once the session has ended.
     pub(crate) async fn notice(&mut self) -> Option<Notice> {
-        self.notices.recv().await
+        let notice = self.notices.recv().await;
+        notice.iter().for_each(port_map::log);
+        notice
     }
 
     pub(crate) fn status(&self, torrent: TorrentId) -> Option<Status> {

@@ -2,6 +2,8 @@
 
 use crate::engine::Engine;
 use crate::exit::Failure;
+use crate::port_map::PortMap;
+use fast_peer_core::portmap::Mode;
 use fast_peer_core::session::{Config, DhtConfig};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -16,6 +18,9 @@ pub(crate) struct Network {
     /// Address to listen on; may be repeated [default: all]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) bind: Vec<IpAddr>,
+    /// How to have the router let peers in; never with only loopback addresses to listen on
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    port_map: PortMap,
     /// Bytes a second to receive at most; K and M are powers of 1000, Ki and Mi of 1024
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
@@ -75,6 +80,7 @@ impl Network {
     pub(crate) async fn start_briefly(&self) -> Result<Engine, Failure> {
         let mut config = self.config();
         config.dht.iter_mut().for_each(|dht| dht.read_only = true);
+        config.port_map = Mode::Off;
         Ok(self.start_with(config).await?.0)
     }
 
@@ -95,6 +101,7 @@ impl Network {
             upload_slots: self.upload_slots as usize,
             pex: !self.no_pex,
             lsd: !self.no_lsd,
+            port_map: self.port_map.mode(),
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,

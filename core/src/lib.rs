@@ -24,6 +24,7 @@ pub mod metainfo;
 pub mod peer;
 pub mod pex;
 pub mod pieces;
+pub mod portmap;
 pub mod rng;
 pub mod session;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use super::dht::DhtConfig;
 use crate::id::PeerId;
+use crate::portmap;
 use crate::rng::Rng;
 use alloc::string::String;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub pex: bool,
     /// Whether peers are looked for in the local network (BEP 14).
     pub lsd: bool,
+    /// How the router may be asked to let peers in.
+    pub port_map: portmap::Mode,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
     /// How to take part in the DHT; nothing means not at all.
@@ -51,6 +54,7 @@ impl Default for Config {
             upload_slots: 8,
             pex: true,
             lsd: true,
+            port_map: portmap::Mode::Off,
             store_budget: 8 << 20,
             dht: None,
             down_bytes_per_s: None,

@@ -96,6 +96,8 @@ pub enum Event {
     },
     /// The torrent turns out to be private: it may not be looked up (BEP 27).
     Forbid,
+    /// The network is another one: nodes know us by an old address, if they do.
+    NetworkChanged,
     /// How it stands with peers.
     Peers {
         /// Whether one is connected.
@@ -195,6 +197,12 @@ impl Machine for Discovery {
             Event::Ended { answered } if self.stage == Stage::Asking => self.on_ended(now, answered),
             Event::Ended { .. } => {}
             Event::Forbid | Event::Stop => self.end(out),
+            Event::NetworkChanged => {
+                self.told = None;
+                self.retry_after = RETRY_MIN;
+                // A lookup that is underway fails by itself.
+                self.ended = self.ended.map(|_| now - RETRY_MIN);
+            }
             Event::Peers { has_open, need } => {
                 self.has_open = has_open;
                 if need == Need::Enough && self.need != need {

@@ -155,7 +155,13 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
-        let parting = if member.peer.is_open() { Parting::Lost } else { Parting::Failed };
+        let parting = if member.peer.is_open() {
+            Parting::Lost
+        } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
+            Parting::Down
+        } else {
+            Parting::Failed
+        };
         self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
         self.leave(now, conn);

@@ -5,6 +5,7 @@ mod discovery;
 mod hostile;
 mod layouts;
 mod magnets;
+mod moves;
 mod trackerless;
 mod troubles;
 mod users;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Scenario> {
         hostile::ALL,
         layouts::ALL,
         magnets::ALL,
+        moves::ALL,
         trackerless::ALL,
         troubles::ALL,
         users::ALL,
