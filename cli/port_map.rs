@@ -39,10 +39,9 @@ pub(crate) fn log(notice: &Notice) {
 
 /// Prints it, for who reads JSON.
 pub(crate) fn tell(notice: &Notice, out: &mut Output) -> Result<(), Failure> {
-    match json_of(notice).filter(|_| out.is_json()) {
-        Some(value) => out.json(&value),
-        None => Ok(()),
-    }
+    let Some(value) = json_of(notice).filter(|_| out.is_json()) else { return Ok(()) };
+    out.json(&value)?;
+    out.flush()
 }
 
 fn json_of(notice: &Notice) -> Option<Value> {
