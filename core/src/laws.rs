@@ -548,7 +548,8 @@ impl Subject for Discovering {
         match rng.below(500) {
             0 => discovery::Event::Forbid,
             1 => discovery::Event::Stop,
-            2..30 => {
+            2 => discovery::Event::NetworkChanged,
+            3..30 => {
                 let trackers = [Trackers::Alive, Trackers::Dead, Trackers::None];
                 discovery::Event::Trackers(trackers[rng.below(3) as usize])
             }

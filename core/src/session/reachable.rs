@@ -181,3 +181,158 @@ const OVERSLEPT: Duration = Duration::from_secs(60);
 
 /// How much time passes at least before everybody is told again that the network is another one.
 const RECOVERY_GAP: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::Timestamp;
+    use crate::magnet::Magnet;
+    use crate::portmap::{Mode, Router};
+    use crate::session::{Action, Config, Event, NewTorrent, Notice, Session};
+    use alloc::string::String;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use bytes::BytesMut;
+    use core::net::{Ipv4Addr, SocketAddr};
+    use core::time::Duration;
+
+    #[test]
+    fn trackers_hear_of_the_port_outside() {
+        let mut home = Home::new(Mode::NatPmp);
+        home.arrive(7);
+        assert_eq!(home.ports(), ["6881"]);
+        home.answer_as_router();
+        assert_eq!(home.ports(), ["6881", "7000"], "the first answer would go to nobody");
+        assert_eq!(home.session.announced_port(), 7000);
+        let mapped = |notice: &&Notice| matches!(notice, Notice::PortMapped(_));
+        assert_eq!(home.notices.iter().filter(mapped).count(), 2);
+
+        home.at(Duration::from_secs(700));
+        home.answer_as_router();
+        assert_eq!(home.notices.iter().filter(mapped).count(), 2, "a renewal is no news");
+
+        home.tell(Event::Stop);
+        assert!(!home.notices.contains(&Notice::Stopped), "the mappings are to be taken back");
+        home.answer_as_router();
+        home.at(Duration::from_secs(706));
+        assert!(home.notices.contains(&Notice::Stopped));
+    }
+
+    #[test]
+    fn another_address_is_told_at_once_and_no_network_is_told_to_nobody() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        assert_eq!(home.ports().len(), 1);
+        home.at(Duration::from_secs(40));
+        home.tell(Event::NetworkChanged { addresses: vec![], router: None });
+        assert_eq!(home.ports().len(), 1);
+        home.arrive(8);
+        assert_eq!(home.ports().len(), 2);
+        home.arrive(9);
+        assert_eq!(home.ports().len(), 2, "it was told just now");
+        home.at(Duration::from_secs(70));
+        assert_eq!(home.ports().len(), 3);
+        assert_eq!(home.sent, [], "no router was asked");
+    }
+
+    #[test]
+    fn who_is_woken_much_too_late_begins_anew() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        home.at(Duration::from_secs(5));
+        let before = home.ports().len();
+        home.now = home.now + Duration::from_secs(36_000);
+        home.session.handle_timeout(home.now);
+        home.drain();
+        assert!(home.ports().len() > before);
+        assert!(home.session.surroundings.recovered_at == Some(home.now));
+    }
+
+    /// A session with one torrent, and its router.
+    struct Home {
+        session: Session,
+        now: Timestamp,
+        urls: Vec<String>,
+        notices: Vec<Notice>,
+        sent: Vec<Vec<u8>>,
+    }
+
+    impl Home {
+        fn new(port_map: Mode) -> Self {
+            let config = Config { port_map, lsd: false, ..Config::default() };
+            let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+            let link =
+                "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&tr=http%3A%2F%2Ft.test%2Fa";
+            let magnet = Magnet::parse(link).unwrap();
+            session.handle_event(Timestamp::ZERO, Event::Listening { port: 6881 });
+            session.add_torrent(Timestamp::ZERO, NewTorrent::try_from(&magnet).unwrap());
+            let mut home =
+                Self { session, now: Timestamp::ZERO, urls: vec![], notices: vec![], sent: vec![] };
+            home.drain();
+            home
+        }
+
+        /// The host has this address now.
+        fn arrive(&mut self, host: u8) {
+            let local = Ipv4Addr::new(192, 168, 1, host);
+            let router = Some(Router { local, gateway: Some(Ipv4Addr::new(192, 168, 1, 1)) });
+            self.tell(Event::NetworkChanged { addresses: vec![local.into()], router });
+        }
+
+        fn tell(&mut self, event: Event) {
+            self.session.handle_event(self.now, event);
+            self.drain();
+        }
+
+        /// Lets the time pass.
+        fn at(&mut self, time: Duration) {
+            let end = Timestamp::ZERO + time;
+            while let Some(due) = self.session.poll_timeout().filter(|due| due.at <= end) {
+                self.now = self.now.max(due.at);
+                self.session.handle_timeout(self.now);
+                self.drain();
+            }
+            self.now = end;
+        }
+
+        fn drain(&mut self) {
+            while let Some(action) = self.session.poll_action() {
+                match action {
+                    Action::Http { url, .. } => self.urls.push(url),
+                    Action::Notice(notice) => self.notices.push(notice),
+                    _ => {}
+                }
+            }
+            let mut data = BytesMut::new();
+            while self.session.poll_datagram(self.now, &mut data).is_some() {
+                self.sent.push(data.to_vec());
+            }
+        }
+
+        /// The ports that were announced.
+        fn ports(&self) -> Vec<&str> {
+            let port = |url: &'_ String| url.find("&port=").map(|at| at + 6);
+            let ports = self.urls.iter().filter_map(|url| Some(url[port(url)?..].split('&').next()?));
+            ports.collect()
+        }
+
+        /// A router that speaks NAT-PMP answers every question, and those that its answers lead to.
+        fn answer_as_router(&mut self) {
+            while !self.sent.is_empty() {
+                for question in core::mem::take(&mut self.sent) {
+                    let epoch = self.now.since(Timestamp::ZERO).as_secs() as u32;
+                    let mut answer = vec![0, question[1] | 128, 0, u8::from(question[0] != 0)];
+                    answer.extend(epoch.to_be_bytes());
+                    if question.len() == 12 {
+                        answer.extend(&question[4..6]);
+                        answer.extend(7000_u16.to_be_bytes());
+                        answer.extend(&question[8..12]);
+                    } else {
+                        answer.extend([203, 0, 113, 7]);
+                    }
+                    let from = SocketAddr::from(([192, 168, 1, 1], 5351));
+                    self.tell(Event::Datagram { from, data: answer.into() });
+                }
+            }
+        }
+    }
+}

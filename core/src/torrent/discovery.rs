@@ -383,6 +383,23 @@ mod tests {
     }
 
     #[test]
+    fn in_a_new_network_we_are_announced_at_once_or_soon_after_the_lookup_that_is_underway() {
+        let mut discovery = started(Trackers::None);
+        tell(&mut discovery, START, peers(true, Need::Enough));
+        tell(&mut discovery, START, Event::Ended { answered: true });
+        let now = START + Duration::from_secs(60);
+        assert_eq!(tell(&mut discovery, now, Event::NetworkChanged), [Action::Ask(US)]);
+        assert_eq!(tell(&mut discovery, now, Event::NetworkChanged), []);
+        assert_eq!(tell(&mut discovery, now, Event::Ended { answered: true }), []);
+        assert_eq!(
+            discovery.poll_timeout().unwrap().at,
+            now + RETRY_MIN,
+            "nodes may have heard the old address"
+        );
+        assert_eq!(tell(&mut Discovery::forbidden(Rng::from_number(1)), now, Event::NetworkChanged), []);
+    }
+
+    #[test]
     fn a_private_torrent_never_asks() {
         let mut discovery = Discovery::forbidden(Rng::from_number(1));
         for event in [Event::Us(US), Event::Start, peers(false, Need::Starving), Event::Us(Us::default())] {

@@ -311,6 +311,8 @@ impl Torrent {
             let ours_is_lower = self.common.peer_id < theirs.peer_id;
             let other_stays = other.peer.is_outgoing() == self.members[&conn].peer.is_outgoing()
                 || other.peer.is_outgoing() == ours_is_lower;
+            // Who has another address than before, or lost its network for a while, knows nothing of the other one.
+            let other_stays = other_stays && !other.peer.is_silent(now);
             let goes = if other_stays { conn } else { other.peer.conn() };
             self.disconnect(now, goes, Reason::Duplicate, out);
             if other_stays {

@@ -63,7 +63,8 @@ impl Process {
 
     /// Asks it to end.
     pub fn terminate(&self) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no number of a process")?;
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no number of a process")?;
         kill_process(pid, Signal::TERM).with_context(|| format!("cannot end {}", self.name))
     }
 

@@ -175,9 +175,8 @@ impl<'a> House<'a> {
     /// Without a mapping nobody comes in.
     fn visit_in_vain(&mut self, outside: SocketAddr) -> Result<()> {
         let visitor = self.network.host()?;
-        let result = visitor.within(|| {
-            std::net::TcpStream::connect_timeout(&outside, Duration::from_secs(1)).map(drop)
-        })?;
+        let result = visitor
+            .within(|| std::net::TcpStream::connect_timeout(&outside, Duration::from_secs(1)).map(drop))?;
         ensure!(result.is_err(), "the router lets everybody in");
         Ok(())
     }

@@ -9,10 +9,7 @@ fn main() -> ExitCode {
     let trial = |name: &str, speaks| {
         Trial::test(name, move || seed_behind(speaks).map_err(|error| format!("{error:#}").into()))
     };
-    let trials = vec![
-        trial("nat-pmp", Speaks::NatPmp),
-        trial("pcp", Speaks::Pcp),
-        trial("upnp", Speaks::Upnp),
-    ];
+    let trials =
+        vec![trial("nat-pmp", Speaks::NatPmp), trial("pcp", Speaks::Pcp), trial("upnp", Speaks::Upnp)];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
