@@ -3,8 +3,10 @@
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 use crate::output::one_line;
+use crate::port_map::PortMap;
 use fast_peer_core::ip_filter::{Builder, IpFilter};
 use fast_peer_core::mse::Methods;
+use fast_peer_core::portmap::Mode;
 use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy};
 use fast_peer_io::ip_filter;
 use std::io::ErrorKind;
@@ -23,6 +25,9 @@ pub(crate) struct Network {
     /// Address to listen on, and whose network is called for peers; may be repeated [default: all]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) bind: Vec<IpAddr>,
+    /// How to have the router let peers in; never with only loopback addresses to listen on
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    port_map: PortMap,
     /// Bytes a second to receive at most; K and M are powers of 1000, Ki and Mi of 1024
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
@@ -136,6 +141,7 @@ impl Network {
     pub(crate) async fn start_briefly(&self) -> Result<Engine, Failure> {
         let mut config = self.config()?;
         config.dht.iter_mut().for_each(|dht| dht.read_only = true);
+        config.port_map = Mode::Off;
         Ok(self.start_with(config).await?.0)
     }
 
@@ -157,6 +163,7 @@ impl Network {
             pex: !self.no_pex,
             lsd: !self.no_lsd,
             encryption: self.encrypting.config(),
+            port_map: self.port_map.mode(),
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,

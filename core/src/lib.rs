@@ -27,6 +27,7 @@ pub mod mse;
 pub mod peer;
 pub mod pex;
 pub mod pieces;
+pub mod portmap;
 pub mod rng;
 pub mod session;
 pub mod store;

@@ -38,6 +38,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    address_change "address-change" 1..=4,
     cable_cut "cable-cut" 1..=3,
     canonical_peers "canonical-peers" 1..=3,
     choker "choker" 1..=3,
@@ -52,6 +53,7 @@ scenarios! {
     files "files" 1..=6,
     flooder "flooder" 1..=2,
     hybrid "hybrid" 1..=3,
+    interface_down "interface-down" 1..=4,
     ip_filter "ip-filter" 1..=3,
     liar "liar" 1..=8,
     local_peers "local-peers" 1..=4,
@@ -75,6 +77,7 @@ scenarios! {
     rate_limits "rate-limits" 1..=3,
     resets "resets" 1..=3,
     seeder_leaves "seeder-leaves" 1..=2,
+    sleep "sleep" 1..=4,
     staller "staller" 1..=3,
     stop "stop" 1..=4,
     tracker_down "tracker-down" 1..=4,

@@ -27,6 +27,8 @@ pub enum Event {
     ExternalAddress(IpAddr),
     /// There may be nodes at these addresses: well-known ones, those of a torrent file, or of peers (BEP 5's `port`).
     Learn(Vec<SocketAddr>),
+    /// The network is another one: what did not answer before perhaps does, and our neighbours have to hear of us.
+    NetworkChanged,
     /// Nodes that we know from elsewhere, with their ids.
     Named(Vec<Contact>),
     /// What an earlier run saved.
@@ -298,6 +300,7 @@ impl fmt::Display for Event {
             Self::Restore(saved) => write!(f, "restore nodes={}", saved.contacts.len()),
             Self::SetReadOnly(read_only) => write!(f, "read-only {read_only}"),
             Self::SetIpFilter(filter) => write!(f, "ip filter ranges={}", filter.len()),
+            Self::NetworkChanged => f.write_str("another network"),
             Self::Start { lookup, task } => write!(f, "start {lookup} {task}"),
         }
     }

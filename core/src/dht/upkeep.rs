@@ -131,6 +131,12 @@ impl Node {
         self.bootstrap(now, out);
     }
 
+    /// The network is another one.
+    pub(super) fn on_network_changed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        self.upkeep.retry_after = RETRY_MIN;
+        self.bootstrap_again(now, out);
+    }
+
     /// The search for our neighbours is over.
     pub(super) fn on_bootstrapped(&mut self, now: Timestamp, has_found: bool) {
         if has_found {

@@ -303,6 +303,12 @@ impl Peer {
         self.stage == Stage::Open
     }
 
+    /// Whether nothing has come for so long that the peer may have lost this connection. Time makes it so, and what comes
+    /// ends it.
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        self.last_received + SILENCE <= now
+    }
+
     /// Whether the connection is still being opened.
     pub fn is_connecting(&self) -> bool {
         self.stage == Stage::Connecting
@@ -677,6 +683,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nothing may be heard. Clients send a keep-alive every two minutes at the latest (BEP 3).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Silence after which the same peer is believed to have no use for a connection when it comes by another one.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long we say nothing before a keep-alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(90);

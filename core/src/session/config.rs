@@ -4,6 +4,7 @@ use super::dht::DhtConfig;
 use super::link::Encryption;
 use crate::id::PeerId;
 use crate::ip_filter::IpFilter;
+use crate::portmap;
 use crate::rng::Rng;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Config {
     pub pex: bool,
     /// Whether peers are looked for in the local network (BEP 14).
     pub lsd: bool,
+    /// How the router may be asked to let peers in.
+    pub port_map: portmap::Mode,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
     /// Whether connections are obfuscated (MSE/PE).
@@ -59,6 +62,7 @@ impl Default for Config {
             upload_slots: 8,
             pex: true,
             lsd: true,
+            port_map: portmap::Mode::Off,
             store_budget: 8 << 20,
             encryption: Encryption::default(),
             dht: None,

@@ -15,6 +15,7 @@ mod event;
 mod jobs;
 mod link;
 mod local;
+mod reachable;
 mod reason;
 mod seen;
 
@@ -33,6 +34,7 @@ use crate::ip_filter::IpFilter;
 use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::mse::torrent_mark;
+use crate::portmap::{self, PortMapper};
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
@@ -46,6 +48,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use dht::Network;
 use jobs::{Ask, Job};
+use reachable::Surroundings;
 use seen::Seen;
 
 /// How long a stop may take.
@@ -81,6 +84,9 @@ pub struct Session {
     listen_port: u16,
     filter: Arc<IpFilter>,
     seen: Seen,
+    /// Nothing if the router is left alone.
+    mapper: Option<PortMapper>,
+    surroundings: Surroundings,
     down: RateLimiter,
     up: RateLimiter,
     /// Connections that may read no more until there is memory, or the limit lets them.
@@ -107,6 +113,7 @@ struct Pending {
     lsd: Outbox<lsd::Action>,
     udp: Outbox<UdpAction>,
     dht: Outbox<crate::dht::Action>,
+    mapper: Outbox<portmap::Action>,
 }
 
 #[derive(Debug)]
@@ -122,6 +129,7 @@ struct Slot {
 enum Due {
     Greeting(ConnId),
     Patience(u64),
+    Recovery,
     Torrent(TorrentId),
 }
 
@@ -163,6 +171,9 @@ impl Session {
             listen_port: 0,
             filter,
             seen: Seen::default(),
+            mapper: (config.port_map != portmap::Mode::Off)
+                .then(|| PortMapper::new(config.port_map, rng.fork("port mapper"))),
+            surroundings: Surroundings::default(),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -191,9 +202,10 @@ impl Session {
         let names = core::mem::take(&mut new.peer_names);
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
-        torrent.init_listen_port(self.listen_port);
+        torrent.init_listen_port(self.announced_port());
         torrent.init_ip_filter(&self.filter);
         torrent.set_place(self.seen.place(self.listen_port));
+        torrent.set_network_is_down(self.surroundings.is_down());
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.marks.insert(torrent_mark(info_hash), info_hash);
@@ -226,6 +238,9 @@ impl Session {
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
             Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
             Event::Connected { conn } => self.on_connected(now, conn),
+            Event::Datagram { from, data } if self.is_from_router(from) => {
+                self.tell_mapper(now, portmap::Event::Datagram { from, data });
+            }
             // Messages of the DHT are dictionaries; no tracker's answer begins like one (BEP 5, 15).
             Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
                 self.tell_dht(now, crate::dht::Event::Datagram { from, data });
@@ -243,13 +258,13 @@ impl Session {
             Event::LearnNodes { nodes } => self.tell_dht(now, crate::dht::Event::Learn(nodes)),
             Event::Listening { port } => {
                 self.listen_port = port;
-                for id in self.torrents.keys().copied().collect::<Vec<_>>() {
-                    self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
-                }
+                self.ask_router(now);
+                self.announce_port(now);
                 self.tell_lsd(now, lsd::Event::Listening { port });
                 self.tell_place();
             }
             Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
+            Event::NetworkChanged { addresses, router } => self.on_network_changed(now, addresses, router),
             Event::RemoveTorrent { torrent } => {
                 if let Some(slot) = self.torrents.get_mut(&torrent) {
                     slot.remove = true;
@@ -266,12 +281,14 @@ impl Session {
                 self.unthrottle();
             }
             Event::Stop => self.on_stop(now),
+            Event::UpnpDone { job, result } => self.on_upnp(now, job, result),
         }
     }
 
     /// Does what is due. A call that is early, or made twice, changes nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.set_now(now);
+        let overslept = self.has_overslept(now);
         while let Some(&(at, due)) = self.due.first()
             && at <= now
         {
@@ -279,6 +296,7 @@ impl Session {
             match due {
                 Due::Greeting(conn) => self.on_greeting_timeout(conn),
                 Due::Patience(ask) => self.on_patience(now, ask),
+                Due::Recovery => self.recover(now),
                 Due::Torrent(id) => {
                     if let Some(slot) = self.torrents.get_mut(&id) {
                         slot.due = None;
@@ -297,9 +315,17 @@ impl Session {
             network.dht.handle_timeout(now, &mut self.pending.dht);
             self.drain_dht(now);
         }
+        if let Some(mapper) = &mut self.mapper {
+            mapper.handle_timeout(now, &mut self.pending.mapper);
+        }
+        self.drain_mapper(now);
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
             self.unthrottle();
+        }
+        // What broke off while we slept has been seen by now.
+        if overslept {
+            self.recover_soon(now);
         }
         if self.stop_by.is_some_and(|at| at <= now) {
             self.say_stopped();
@@ -327,12 +353,14 @@ impl Session {
             why: match due {
                 Due::Greeting(_) => "handshake timeout",
                 Due::Patience(_) => "tracker timeout",
+                Due::Recovery => "another network",
                 Due::Torrent(_) => "torrent",
             },
         });
         next = Deadline::earlier(next, self.udp.poll_timeout());
         next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
         next = Deadline::earlier(next, self.dht().and_then(Dht::poll_timeout));
+        next = Deadline::earlier(next, self.mapper.as_ref().and_then(PortMapper::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
     }
@@ -490,6 +518,7 @@ impl Session {
         for id in self.torrents.keys().copied().collect::<Vec<_>>() {
             self.with_torrent(now, id, |torrent, out| torrent.stop(now, out));
         }
+        self.tell_mapper(now, portmap::Event::Stop);
         self.stopped_if_all_are();
     }
 
@@ -510,7 +539,8 @@ impl Session {
 
     fn stopped_if_all_are(&mut self) {
         let all = self.torrents.values().all(|slot| slot.torrent.phase() == torrent::Phase::Stopped);
-        if self.stop_by.is_some() && all {
+        let mapper = self.mapper.as_ref().is_none_or(PortMapper::is_off);
+        if self.stop_by.is_some() && all && mapper {
             self.say_stopped();
         }
     }

@@ -216,7 +216,13 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
-        let parting = if member.peer.is_open() { Parting::Lost } else { Parting::Failed };
+        let parting = if member.peer.is_open() {
+            Parting::Lost
+        } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
+            Parting::Down
+        } else {
+            Parting::Failed
+        };
         if self.content.as_ref().is_some_and(|content| content.is_useless(member)) {
             self.known.note_seed(member.endpoint);
         }
@@ -378,6 +384,8 @@ impl Torrent {
             let ours_is_lower = self.common.peer_id < theirs.peer_id;
             let other_stays = other.peer.is_outgoing() == self.members[&conn].peer.is_outgoing()
                 || other.peer.is_outgoing() == ours_is_lower;
+            // Who has another address than before, or lost its network for a while, knows nothing of the other one.
+            let other_stays = other_stays && !other.peer.is_silent(now);
             let goes = if other_stays { conn } else { other.peer.conn() };
             self.disconnect(now, goes, Reason::Duplicate, out);
             if other_stays {

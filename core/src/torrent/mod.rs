@@ -80,6 +80,8 @@ pub struct Torrent {
     online: bool,
     check_only: bool,
     listen_port: u16,
+    /// Whether this host has no network.
+    network_is_down: bool,
     metadata: Metadata,
     discover: bool,
     /// Nothing if peers are not to tell each other of peers.
@@ -199,6 +201,7 @@ impl Torrent {
             online: false,
             check_only: new.check_only,
             listen_port: 0,
+            network_is_down: false,
             metadata,
             discover: new.discover,
             pex: (common.pex && new.discover && !private).then(Pex::new),
@@ -347,9 +350,30 @@ impl Torrent {
         self.known.set_place(place);
     }
 
+    /// Peers reach us at this port.
     pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
-        self.listen_port = port;
+        let before = core::mem::replace(&mut self.listen_port, port);
+        if self.online && before != 0 && before != port {
+            let announcer = &mut self.pending.announcer;
+            self.announcer.handle_event(now, AnnouncerEvent::NetworkChanged, announcer);
+        }
         self.settle(now, out);
+    }
+
+    pub(crate) fn set_network_is_down(&mut self, is_down: bool) {
+        self.network_is_down = is_down;
+    }
+
+    /// The network is another one: whoever could not be reached perhaps can, and who knew us knows an old address.
+    pub(crate) fn handle_network_changed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        if self.online {
+            self.known.retry_soon(now);
+            let announcer = &mut self.pending.announcer;
+            self.announcer.handle_event(now, AnnouncerEvent::NetworkChanged, announcer);
+            let discovery = &mut self.pending.discovery;
+            self.discovery.handle_event(now, discovery::Event::NetworkChanged, discovery);
+            self.settle(now, out);
+        }
     }
 
     /// The torrent's own limits on what is read and written.

@@ -1,6 +1,7 @@
 //! The kernel's sockets and names.
 
-use super::{Listener, Net, RecvMeta, Stream, Udp};
+use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
+use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
@@ -52,6 +53,14 @@ impl Net for Real {
         if sockets.is_empty() { Err(last) } else { Ok(sockets) }
     }
 
+    fn surroundings(&self) -> io::Result<Surroundings> {
+        surroundings::look()
+    }
+
+    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+        upnp::ask(request).await
+    }
+
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let addrs: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect();
         if addrs.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addrs) }
@@ -76,6 +85,10 @@ impl RealUdp {
 }
 
 impl Stream for TcpStream {
+    fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().ok().map(|addr| addr.ip().to_canonical())
+    }
+
     fn poll_read_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,14 +184,17 @@ fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
     Ok(socket)
 }
 
+/// Whether somebody else can be reached at or from this address.
+pub(super) fn leads_out(found: &if_addrs::Interface) -> bool {
+    !found.is_loopback() && !found.is_link_local()
+}
+
 /// An address of each interface that leads to others and has one of `addrs`, by the number of the interface. Link-local
 /// addresses don't count: nobody could be dialled at one that a call comes from, since it does not say by which interface.
 fn interfaces(is_ipv6: bool, addrs: &[IpAddr]) -> io::Result<BTreeMap<u32, IpAddr>> {
     let found = if_addrs::get_if_addrs()?.into_iter();
-    let usable = found.filter(|found| {
-        let leads_out = !found.is_loopback() && !found.is_link_local();
-        leads_out && found.ip().is_ipv6() == is_ipv6 && is_among(found.ip(), addrs)
-    });
+    let usable = found
+        .filter(|found| leads_out(found) && found.ip().is_ipv6() == is_ipv6 && is_among(found.ip(), addrs));
     Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
 }
 

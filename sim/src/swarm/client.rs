@@ -112,6 +112,11 @@ impl Client {
         }
     }
 
+    /// It will be woken at `at` and not before.
+    pub(super) fn arm(&mut self, at: Timestamp) {
+        self.armed = Some(at);
+    }
+
     /// What it wants of a torrent, and how much of that is on its disk.
     pub(super) fn progress(&self, torrent: TorrentId) -> (u32, u32) {
         let shared = &self.torrents[&torrent];
@@ -435,6 +440,7 @@ impl World {
                 }
             }
             Action::Resolve { job, host: name } => self.look_up(host, job, &name),
+            Action::Upnp { job, .. } => self.no_router(host, job),
             Action::WantSend => self.client_mut(host).want_send = true,
             Action::WantWrite { conn } => {
                 let client = self.client_mut(host);
@@ -481,6 +487,9 @@ impl World {
             Notice::Lookup { .. }
             | Notice::MetadataUseless { .. }
             | Notice::Peers { .. }
+            | Notice::PortLost { .. }
+            | Notice::PortMapped(_)
+            | Notice::PortNotMapped { .. }
             | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
@@ -736,7 +745,9 @@ fn topic_of(event: &Event) -> Topic {
         Event::Datagram { .. }
         | Event::HttpDone { .. }
         | Event::Multicast { .. }
-        | Event::Resolved { .. } => Topic::Lookup,
+        | Event::NetworkChanged { .. }
+        | Event::Resolved { .. }
+        | Event::UpnpDone { .. } => Topic::Lookup,
         Event::DiskDone { .. } => Topic::Disk,
     }
 }
@@ -745,7 +756,9 @@ fn topic_of_action(action: &Action) -> Topic {
     match action {
         Action::Connect { .. } | Action::Disconnect { .. } => Topic::Stream,
         Action::Disk { .. } => Topic::Disk,
-        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } => Topic::Lookup,
+        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } | Action::Upnp { .. } => {
+            Topic::Lookup
+        }
         Action::Notice(_) => Topic::Notice,
         Action::ReadCredit { .. } | Action::WantSend | Action::WantWrite { .. } => Topic::Bytes,
     }

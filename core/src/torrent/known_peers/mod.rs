@@ -55,6 +55,8 @@ pub enum Refusal {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parting {
+    /// Our own network is down, which says nothing about the peer.
+    Down,
     /// Nothing came of it.
     Failed,
     /// It was of use, and broke off.
@@ -654,6 +656,7 @@ impl KnownPeers {
     fn part(&mut self, now: Timestamp, addr: SocketAddr, parting: Parting) {
         let Some(known) = self.peers.get_mut(&addr) else { return };
         let wait = match parting {
+            Parting::Down => DOWN_WAIT,
             Parting::Failed => {
                 known.failures = known.failures.saturating_add(1);
                 known.plain = false;
@@ -820,6 +823,9 @@ pub const NAMED_WAITS: [Duration; 5] = [
 
 /// After how many failures in a row it counts as a stranger again.
 const PROVEN_FAILURES: u8 = 10;
+
+/// How long we wait while our own network is down. When it is back nobody waits for long.
+const DOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// How long we wait to dial a peer again that had nothing to trade.
 const USELESS_WAIT: Duration = Duration::from_secs(30 * 60);
