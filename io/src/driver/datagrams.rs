@@ -3,6 +3,7 @@
 use super::hub::Hub;
 use crate::disk::Disk;
 use crate::net::{Net, RecvMeta, Udp as _};
+use crate::pool::{Buf, Pool};
 use bytes::{Bytes, BytesMut};
 use fast_peer_core::session::Event;
 use std::io::IoSliceMut;
@@ -14,7 +15,9 @@ use tracing::{debug, warn};
 pub(super) struct Datagrams<N: Net, D: Disk> {
     hub: Rc<Hub<N, D>>,
     sockets: Vec<Socket<N::Udp>>,
-    buffers: Vec<Box<[u8]>>,
+    pool: Pool<RUN_LEN>,
+    /// To be filled next.
+    buffers: Vec<Buf<RUN_LEN>>,
     /// What the session gave last, and where it goes, if no socket has taken it.
     waiting: Option<SocketAddr>,
     data: BytesMut,
@@ -33,9 +36,9 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
             .into_iter()
             .map(|(local, udp)| Socket { udp, is_ipv6: local.is_ipv6(), errors: 0 })
             .collect();
-        // The kernel may join datagrams of one sender until they fill an IP packet.
-        let buffers = (0..BATCH).map(|_| vec![0; 1 << 16].into()).collect();
-        Self { hub, sockets, buffers, waiting: None, data: BytesMut::new() }
+        let pool = Pool::new(POOL_KEEP);
+        let buffers = (0..BATCH).map(|_| pool.take()).collect();
+        Self { hub, sockets, pool, buffers, waiting: None, data: BytesMut::new() }
     }
 
     /// Never ready.
@@ -56,18 +59,19 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
 
     /// Asks each socket once; false if none has anything.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { hub, sockets, buffers, .. } = self;
+        let Self { hub, sockets, pool, buffers, .. } = self;
         let mut any = false;
         sockets.retain_mut(|socket| {
-            let mut slices: Vec<_> = buffers.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+            let mut slices: Vec<_> =
+                buffers.iter_mut().map(|buf| IoSliceMut::new(buf.bytes_mut())).collect();
             let mut meta = [RecvMeta::UNUSED; BATCH];
             match socket.udp.poll_recv(cx, &mut slices, &mut meta) {
                 Poll::Pending => true,
                 Poll::Ready(Ok(runs)) => {
                     (any, socket.errors) = (true, 0);
                     hub.turn(|turn| {
-                        for (meta, buf) in meta[..runs].iter().zip(&*buffers) {
-                            let run = Bytes::copy_from_slice(&buf[..meta.len]);
+                        for (meta, buf) in meta[..runs].iter().zip(&mut *buffers) {
+                            let run = take(buf, meta.len, pool);
                             for at in (0..run.len()).step_by(meta.stride) {
                                 let data = run.slice(at..run.len().min(at + meta.stride));
                                 turn.event(Event::Datagram { from: meta.from, data });
@@ -122,6 +126,21 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
         true
     }
 }
+
+/// The first `len` bytes of a buffer, which is replaced by another if they fill a good part of it: else what is kept of
+/// them would hold much more memory than it counts for.
+fn take(buf: &mut Buf<RUN_LEN>, len: usize, pool: &Pool<RUN_LEN>) -> Bytes {
+    if len < RUN_LEN / 4 {
+        return Bytes::copy_from_slice(&buf.bytes_mut()[..len]);
+    }
+    std::mem::replace(buf, pool.take()).freeze(len)
+}
+
+/// The kernel may join datagrams of one sender until they fill an IP packet.
+const RUN_LEN: usize = 1 << 16;
+
+/// Unused buffers that are kept: 4 MiB.
+const POOL_KEEP: usize = 64;
 
 /// Runs of datagrams in one call.
 const BATCH: usize = 4;

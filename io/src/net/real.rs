@@ -71,6 +71,9 @@ impl RealUdp {
     fn new(socket: Socket) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // What the system allows: a stream fills the default within a millisecond.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         Ok(Self { socket, state, meta: Vec::new() })
     }
 }
@@ -137,8 +140,22 @@ impl Udp for RealUdp {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: data, segment_size: None, src_ip: None };
+        self.poll_send_run(cx, to, data, data.len())
+    }
+
+    fn max_run(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        let segment_size = (stride < data.len()).then_some(stride);
+        let transmit = Transmit { destination: to, ecn: None, contents: data, segment_size, src_ip: None };
         loop {
             ready!(self.socket.poll_send_ready(cx))?;
             let sent = self.socket.try_io(Interest::WRITABLE, || {
@@ -248,6 +265,9 @@ fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize
 fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     stream.try_read_vectored(bufs)
 }
+
+/// Bytes of datagrams that may wait in the kernel, each way.
+const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Remotes that may wait to be accepted.
 const BACKLOG: i32 = 1024;
