@@ -75,7 +75,7 @@ pub enum Action {
         /// The name.
         host: String,
     },
-    /// Datagrams wait: pull them with `poll_datagram`.
+    /// Datagrams wait: pull them with `poll_transmit`.
     WantSend,
     /// Bytes wait: pull them with `poll_stream` when the connection can take some.
     WantWrite {

@@ -4,6 +4,7 @@ use super::dht::DhtConfig;
 use super::link::Encryption;
 use crate::id::PeerId;
 use crate::rng::Rng;
+use crate::utp;
 use alloc::string::String;
 
 /// The settings of a session that do not change while it runs.
@@ -33,12 +34,32 @@ pub struct Config {
     pub store_budget: u64,
     /// Whether connections are obfuscated (MSE/PE).
     pub encryption: Encryption,
+    /// What carries connections.
+    pub transports: Transports,
+    /// How uTP's streams are.
+    pub utp: utp::Config,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
     pub up_bytes_per_s: Option<u64>,
+}
+
+/// What connections to peers are carried by, those that we open and those that others open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transports {
+    /// TCP.
+    pub tcp: bool,
+    /// uTP (BEP 29).
+    pub utp: bool,
+}
+
+impl Default for Transports {
+    /// Both.
+    fn default() -> Self {
+        Self { tcp: true, utp: true }
+    }
 }
 
 impl Default for Config {
@@ -56,6 +77,8 @@ impl Default for Config {
             lsd: true,
             store_budget: 8 << 20,
             encryption: Encryption::default(),
+            transports: Transports::default(),
+            utp: utp::Config::default(),
             dht: None,
             down_bytes_per_s: None,
             up_bytes_per_s: None,

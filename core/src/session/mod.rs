@@ -16,11 +16,13 @@ mod jobs;
 mod link;
 mod local;
 mod reason;
+mod utp;
 
 pub use crate::torrent::status::{Status, Waiting};
 pub use crate::torrent::{NewContent, NewTorrent};
+pub use crate::utp::Transmit;
 pub use action::{Action, Intake, Notice, Segment, WriteBatch};
-pub use config::Config;
+pub use config::{Config, Transports};
 pub use dht::{DhtConfig, Found};
 pub use event::{Event, HttpAnswer, HttpError, NetError};
 pub use link::{Encryption, Policy};
@@ -36,9 +38,11 @@ use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
 use crate::torrent::{self, Common, Content, Torrent};
 use crate::tracker::{UdpAction, UdpEvent, UdpTrackers};
+use crate::utp::{Utp, is_utp};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::BytesMut;
 use conns::Conn;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -74,6 +78,8 @@ pub struct Session {
     lsd: Option<Lsd>,
     /// Nothing without a DHT.
     network: Option<Network>,
+    /// Nothing without uTP.
+    utp: Option<Utp>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
     down: RateLimiter,
@@ -102,6 +108,7 @@ struct Pending {
     lsd: Outbox<lsd::Action>,
     udp: Outbox<UdpAction>,
     dht: Outbox<crate::dht::Action>,
+    utp: Outbox<crate::utp::Action>,
 }
 
 #[derive(Debug)]
@@ -153,6 +160,7 @@ impl Session {
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
             network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
+            utp: config.transports.utp.then(|| Utp::new(config.utp, rng.fork("utp"))),
             datagrams: VecDeque::new(),
             listen_port: 0,
             down: RateLimiter::new(start, config.down_bytes_per_s),
@@ -220,6 +228,9 @@ impl Session {
             Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
                 self.tell_dht(now, crate::dht::Event::Datagram { from, data });
             }
+            Event::Datagram { from, data } if self.utp.is_some() && is_utp(&data) => {
+                self.on_utp_datagram(now, from, data);
+            }
             Event::Datagram { from, data } => self.tell_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
                 if let Some(Job::Disk { torrent, work }) = self.jobs.remove(&job) {
@@ -285,6 +296,10 @@ impl Session {
             network.dht.handle_timeout(now, &mut self.pending.dht);
             self.drain_dht(now);
         }
+        if let Some(utp) = &mut self.utp {
+            utp.handle_timeout(now, &mut self.pending.utp);
+            self.drain_utp();
+        }
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
             self.unthrottle();
@@ -299,13 +314,21 @@ impl Session {
         self.actions.pop_front()
     }
 
-    /// Puts the next datagram into `buffer`, which it empties first, and says where it goes.
-    pub fn poll_datagram(&mut self, now: Timestamp, buffer: &mut bytes::BytesMut) -> Option<SocketAddr> {
+    /// Puts the next datagrams into `buffer`, which it empties first: as many as may leave for one remote with one call,
+    /// `max_segments` at most. `None` when nothing waits.
+    pub fn poll_transmit(
+        &mut self,
+        now: Timestamp,
+        buffer: &mut BytesMut,
+        max_segments: usize,
+    ) -> Option<Transmit> {
         self.set_now(now);
-        let (to, data) = self.datagrams.pop_front()?;
         buffer.clear();
-        buffer.extend_from_slice(&data);
-        Some(to)
+        if let Some((to, data)) = self.datagrams.pop_front() {
+            buffer.extend_from_slice(&data);
+            return Some(Transmit { to, segment_len: data.len(), is_probe: false });
+        }
+        self.utp.as_mut()?.poll_transmit(now, buffer, max_segments)
     }
 
     /// The next deadline. Every input changes it.
@@ -321,6 +344,7 @@ impl Session {
         next = Deadline::earlier(next, self.udp.poll_timeout());
         next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
         next = Deadline::earlier(next, self.dht().and_then(Dht::poll_timeout));
+        next = Deadline::earlier(next, self.utp.as_ref().and_then(Utp::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
     }

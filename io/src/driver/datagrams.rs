@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::net::{Net, RecvMeta, Udp as _};
 use crate::pool::{Buf, Pool};
 use bytes::{Bytes, BytesMut};
-use fast_peer_core::session::Event;
+use fast_peer_core::session::{Event, Transmit};
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ pub(super) struct Datagrams<N: Net, D: Disk> {
     /// To be filled next.
     buffers: Vec<Buf<RUN_LEN>>,
     /// What the session gave last, and where it goes, if no socket has taken it.
-    waiting: Option<SocketAddr>,
+    waiting: Option<Transmit>,
     data: BytesMut,
 }
 
@@ -97,25 +97,27 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
     /// Sends until the session has no more or a socket is full; false if nothing left.
     fn send(&mut self, cx: &mut Context<'_>) -> bool {
         for sent in 0..SENDS {
-            let to = match self.waiting.take() {
-                Some(to) => to,
+            let transmit = match self.waiting.take() {
+                Some(transmit) => transmit,
                 // What comes of the pull can be a reason for another one, so the wish is taken back before it.
                 None if !self.hub.want_send.take() => return sent > 0,
                 None => {
                     self.data.clear();
                     let Self { hub, data, .. } = self;
-                    let next = hub.turn(|turn| turn.input(|session, now| session.poll_datagram(now, data)));
-                    let Some(to) = next else { continue };
+                    let next =
+                        hub.turn(|turn| turn.input(|session, now| session.poll_transmit(now, data, 1)));
+                    let Some(transmit) = next else { continue };
                     hub.want_send.set(true);
-                    to
+                    transmit
                 }
             };
+            let to = transmit.to;
             let Some(socket) = self.sockets.iter_mut().find(|socket| socket.is_ipv6 == to.is_ipv6()) else {
                 continue;
             };
             match socket.udp.poll_send(cx, to, &self.data) {
                 Poll::Pending => {
-                    self.waiting = Some(to);
+                    self.waiting = Some(transmit);
                     return sent > 0;
                 }
                 Poll::Ready(Ok(())) => {}
