@@ -62,8 +62,7 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
         let Self { hub, sockets, pool, buffers, .. } = self;
         let mut any = false;
         sockets.retain_mut(|socket| {
-            let mut slices: Vec<_> =
-                buffers.iter_mut().map(|buf| IoSliceMut::new(buf.bytes_mut())).collect();
+            let mut slices: Vec<_> = buffers.iter_mut().map(|buf| IoSliceMut::new(buf.bytes_mut())).collect();
             let mut meta = [RecvMeta::UNUSED; BATCH];
             match socket.udp.poll_recv(cx, &mut slices, &mut meta) {
                 Poll::Pending => true,
@@ -102,10 +101,12 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
                 // What comes of the pull can be a reason for another one, so the wish is taken back before it.
                 None if !self.hub.want_send.take() => return sent > 0,
                 None => {
-                    self.data.clear();
-                    let Self { hub, data, .. } = self;
+                    let Self { hub, data, sockets, .. } = self;
+                    // Where it goes is not known before it is there.
+                    let run = sockets.iter().map(|socket| socket.udp.max_run()).min().unwrap_or(1);
+                    data.clear();
                     let next =
-                        hub.turn(|turn| turn.input(|session, now| session.poll_transmit(now, data, 1)));
+                        hub.turn(|turn| turn.input(|session, now| session.poll_transmit(now, data, run)));
                     let Some(transmit) = next else { continue };
                     hub.want_send.set(true);
                     transmit
@@ -115,7 +116,7 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
             let Some(socket) = self.sockets.iter_mut().find(|socket| socket.is_ipv6 == to.is_ipv6()) else {
                 continue;
             };
-            match socket.udp.poll_send(cx, to, &self.data) {
+            match socket.udp.poll_send_run(cx, to, &self.data, transmit.segment_len) {
                 Poll::Pending => {
                     self.waiting = Some(transmit);
                     return sent > 0;
@@ -155,3 +156,21 @@ const ROUNDS: usize = 4;
 
 /// Datagrams sent before others are received.
 const SENDS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::{Pool, RUN_LEN, take};
+
+    #[test]
+    fn a_buffer_goes_along_with_a_long_run_and_stays_behind_a_short_one() {
+        let pool = Pool::new(2);
+        let mut buf = pool.take();
+        let at = buf.bytes_mut().as_ptr();
+        buf.bytes_mut()[..3].copy_from_slice(b"abc");
+        let short = take(&mut buf, 3, &pool);
+        assert_eq!((&short[..], buf.bytes_mut().as_ptr()), (&b"abc"[..], at));
+        let long = take(&mut buf, RUN_LEN / 4, &pool);
+        assert_eq!((long.as_ptr(), long.len(), &long[..3]), (at, RUN_LEN / 4, &b"abc"[..]));
+        assert_ne!(buf.bytes_mut().as_ptr(), at);
+    }
+}

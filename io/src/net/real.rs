@@ -340,10 +340,14 @@ mod tests {
     async fn datagrams_keep_their_bounds() {
         let (mut a, mut b) = (Real.udp(ANY).await.unwrap(), Real.udp(ANY).await.unwrap());
         let (from, to) = (a.local_addr().unwrap(), b.local_addr().unwrap());
-        let sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
+        let mut sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
         for data in &sent {
             poll_fn(|cx| a.poll_send(cx, to, data)).await.unwrap();
         }
+        let run: Vec<_> = (0..a.max_run()).flat_map(|i| vec![i as u8; 700]).chain([9; 77]).collect();
+        let run = &run[run.len() - (a.max_run() - 1) * 700 - 77..];
+        poll_fn(|cx| a.poll_send_run(cx, to, run, 700)).await.unwrap();
+        sent.extend(run.chunks(700).map(<[u8]>::to_vec));
         let mut heard = vec![];
         while heard.len() < sent.len() {
             let mut buffers = vec![vec![0; 1 << 16]; 4];
