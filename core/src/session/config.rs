@@ -55,6 +55,13 @@ pub struct Transports {
     pub utp: bool,
 }
 
+impl Transports {
+    /// Whether there is one.
+    pub(super) const fn any(self) -> bool {
+        self.tcp || self.utp
+    }
+}
+
 impl Default for Transports {
     /// Both.
     fn default() -> Self {
@@ -78,7 +85,8 @@ impl Default for Config {
             store_budget: 8 << 20,
             encryption: Encryption::default(),
             transports: Transports::default(),
-            utp: utp::Config::default(),
+            // What was promised can't be taken back, and who asked has not shown what for.
+            utp: utp::Config { initial_credit: 16 << 10, ..utp::Config::default() },
             dht: None,
             down_bytes_per_s: None,
             up_bytes_per_s: None,

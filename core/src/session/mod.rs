@@ -10,6 +10,7 @@
 mod action;
 mod config;
 mod conns;
+mod cutter;
 mod dht;
 mod event;
 mod jobs;
@@ -27,6 +28,7 @@ pub use dht::{DhtConfig, Found};
 pub use event::{Event, HttpAnswer, HttpError, NetError};
 pub use link::{Encryption, Policy};
 pub use reason::Reason;
+pub use utp::Transport;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
@@ -38,7 +40,7 @@ use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
 use crate::torrent::{self, Common, Content, Torrent};
 use crate::tracker::{UdpAction, UdpEvent, UdpTrackers};
-use crate::utp::{Utp, is_utp};
+use crate::utp::{StreamId, Utp, is_utp};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -80,6 +82,8 @@ pub struct Session {
     network: Option<Network>,
     /// Nothing without uTP.
     utp: Option<Utp>,
+    /// The streams that carry connections, or are to.
+    streams: BTreeMap<StreamId, ConnId>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
     down: RateLimiter,
@@ -109,6 +113,9 @@ struct Pending {
     udp: Outbox<UdpAction>,
     dht: Outbox<crate::dht::Action>,
     utp: Outbox<crate::utp::Action>,
+    draining_utp: bool,
+    /// Connections that have something to say to their streams.
+    pulls: VecDeque<ConnId>,
 }
 
 #[derive(Debug)]
@@ -122,6 +129,7 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
+    Carrier(ConnId),
     Greeting(ConnId),
     Patience(u64),
     Torrent(TorrentId),
@@ -161,6 +169,7 @@ impl Session {
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
             network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
             utp: config.transports.utp.then(|| Utp::new(config.utp, rng.fork("utp"))),
+            streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
             listen_port: 0,
             down: RateLimiter::new(start, config.down_bytes_per_s),
@@ -222,8 +231,8 @@ impl Session {
             }
             Event::CancelLookup { lookup } => self.cancel_lookup(now, lookup),
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
-            Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
-            Event::Connected { conn } => self.on_connected(now, conn),
+            Event::ConnectFailed { conn, error } => self.on_tcp_failed(now, conn, error),
+            Event::Connected { conn } => self.on_tcp_open(now, conn),
             // Messages of the DHT are dictionaries; no tracker's answer begins like one (BEP 5, 15).
             Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
                 self.tell_dht(now, crate::dht::Event::Datagram { from, data });
@@ -262,7 +271,7 @@ impl Session {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);
                 self.feed(now);
-                self.unthrottle();
+                self.unthrottle(now);
             }
             Event::Stop => self.on_stop(now),
         }
@@ -276,6 +285,7 @@ impl Session {
         {
             self.due.pop_first();
             match due {
+                Due::Carrier(conn) => self.on_carrier_due(now, conn),
                 Due::Greeting(conn) => self.on_greeting_timeout(conn),
                 Due::Patience(ask) => self.on_patience(now, ask),
                 Due::Torrent(id) => {
@@ -296,13 +306,10 @@ impl Session {
             network.dht.handle_timeout(now, &mut self.pending.dht);
             self.drain_dht(now);
         }
-        if let Some(utp) = &mut self.utp {
-            utp.handle_timeout(now, &mut self.pending.utp);
-            self.drain_utp();
-        }
+        self.on_utp_timeout(now);
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
-            self.unthrottle();
+            self.unthrottle(now);
         }
         if self.stop_by.is_some_and(|at| at <= now) {
             self.say_stopped();
@@ -336,6 +343,7 @@ impl Session {
         let mut next = self.due.first().map(|(at, due)| Deadline {
             at: *at,
             why: match due {
+                Due::Carrier(_) => "connection",
                 Due::Greeting(_) => "handshake timeout",
                 Due::Patience(_) => "tracker timeout",
                 Due::Torrent(_) => "torrent",
@@ -401,11 +409,15 @@ impl Session {
         self.pending.touched.insert(id);
         // What a torrent asks for can have an answer at once, which brings us back here.
         if !self.pending.settling {
-            self.pending.settling = true;
-            self.settle(now);
-            self.pending.settling = false;
+            self.settle_all(now);
         }
         Some(result)
+    }
+
+    fn settle_all(&mut self, now: Timestamp) {
+        self.pending.settling = true;
+        self.settle(now);
+        self.pending.settling = false;
     }
 
     fn settle(&mut self, now: Timestamp) {
@@ -416,6 +428,8 @@ impl Session {
                 self.dial(now, id);
                 self.call_or_not(now, id);
                 self.file_due(id);
+            } else if let Some(conn) = self.pending.pulls.pop_front() {
+                self.pull(now, conn);
             } else {
                 break;
             }
@@ -426,8 +440,7 @@ impl Session {
         match action {
             torrent::Action::Discovery(action) => self.on_discovery(now, id, action),
             torrent::Action::Disconnect { conn, reason } => {
-                let entry = self.forget(conn);
-                self.actions.push_back(Action::Disconnect { conn, reason });
+                let entry = self.end(conn, reason);
                 let failed = matches!(
                     reason,
                     Reason::HandshakeTimeout | Reason::NotObfuscated | Reason::Obfuscation(_)
@@ -444,13 +457,13 @@ impl Session {
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
-            torrent::Action::WantWrite { conn } => self.actions.push_back(Action::WantWrite { conn }),
+            torrent::Action::WantWrite { conn } => self.want_write(conn),
         }
     }
 
     /// Dials for a torrent as long as there are places and addresses.
     fn dial(&mut self, now: Timestamp, id: TorrentId) {
-        while let Some(slot) = self.torrents.get_mut(&id) {
+        while let Some(slot) = self.torrents.get_mut(&id).filter(|_| self.config.transports.any()) {
             if self.conns.len() >= self.config.max_connections || self.half_open >= self.config.max_half_open
             {
                 self.crowded.insert(id);
@@ -460,10 +473,10 @@ impl Session {
             let conn = ConnId(self.next_conn);
             self.next_conn += 1;
             self.half_open += 1;
-            let plain = slot.torrent.dials_plain(remote);
+            let (plain, hint) = (slot.torrent.dials_plain(remote), slot.torrent.utp_hint(remote));
             slot.torrent.dial(now, conn, remote);
             self.conns.insert(conn, Conn::dialled(id, remote, self.dialled_link(plain)));
-            self.actions.push_back(Action::Connect { conn, remote });
+            self.open_carrier(now, conn, hint);
         }
     }
 
@@ -495,8 +508,7 @@ impl Session {
             .map(|(conn, _)| *conn)
             .collect::<Vec<_>>()
         {
-            self.forget(conn);
-            self.actions.push_back(Action::Disconnect { conn, reason: Reason::Stopping });
+            self.end(conn, Reason::Stopping);
         }
         for id in self.torrents.keys().copied().collect::<Vec<_>>() {
             self.with_torrent(now, id, |torrent, out| torrent.stop(now, out));

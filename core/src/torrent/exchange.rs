@@ -1,6 +1,6 @@
 //! What a torrent and its peers tell each other about the torrent: its metadata (BEP 9), and who else is there (BEP 11).
 
-use super::known_peers::Source;
+use super::known_peers::{Source, UtpHint};
 use super::{Action, NewContent, Torrent, Work, discovery};
 use crate::address::canonical;
 use crate::id::ConnId;
@@ -53,6 +53,7 @@ impl Torrent {
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
         let mut flags = PexFlags::default();
         flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
+        flags.0 |= if member.by_utp { PexFlags::UTP } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
         flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
         let addr = member.endpoint;
@@ -66,7 +67,11 @@ impl Torrent {
                 // Who was sent away for something else that it said is believed no more.
                 if let Some(member) = self.members.get(&peer) {
                     let teller = member.peer.remote().ip();
-                    self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
+                    let (by_utp, others): (Vec<_>, Vec<_>) =
+                        addrs.into_iter().partition(|(_, flags)| flags.has(PexFlags::UTP));
+                    let all = by_utp.iter().chain(&others).map(|(addr, _)| *addr).collect();
+                    self.on_peers_found(now, all, Source::Pex, Some(teller), out);
+                    by_utp.iter().for_each(|(addr, _)| self.known.note_utp(*addr, UtpHint::Told));
                 }
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),
