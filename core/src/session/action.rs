@@ -84,7 +84,7 @@ pub enum Action {
         /// What to ask.
         request: UpnpRequest,
     },
-    /// Datagrams wait: pull them with `poll_datagram`.
+    /// Datagrams wait: pull them with `poll_transmit`.
     WantSend,
     /// Bytes wait: pull them with `poll_stream` when the connection can take some.
     WantWrite {

@@ -6,6 +6,7 @@ use crate::id::PeerId;
 use crate::ip_filter::IpFilter;
 use crate::portmap;
 use crate::rng::Rng;
+use crate::utp;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -38,6 +39,10 @@ pub struct Config {
     pub store_budget: u64,
     /// Whether connections are obfuscated (MSE/PE).
     pub encryption: Encryption,
+    /// What carries connections.
+    pub transports: Transports,
+    /// How uTP's streams are.
+    pub utp: utp::Config,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
     /// Addresses of peers and nodes that nothing is sent to and nothing taken from. Trackers and web servers are not among
@@ -47,6 +52,29 @@ pub struct Config {
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
     pub up_bytes_per_s: Option<u64>,
+}
+
+/// What connections to peers are carried by, those that we open and those that others open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transports {
+    /// TCP.
+    pub tcp: bool,
+    /// uTP (BEP 29).
+    pub utp: bool,
+}
+
+impl Transports {
+    /// Whether there is one.
+    pub(super) const fn any(self) -> bool {
+        self.tcp || self.utp
+    }
+}
+
+impl Default for Transports {
+    /// Both.
+    fn default() -> Self {
+        Self { tcp: true, utp: true }
+    }
 }
 
 impl Default for Config {
@@ -65,6 +93,9 @@ impl Default for Config {
             port_map: portmap::Mode::Off,
             store_budget: 8 << 20,
             encryption: Encryption::default(),
+            transports: Transports::default(),
+            // What was promised can't be taken back, and who asked has not shown what for.
+            utp: utp::Config { initial_credit: 16 << 10, ..utp::Config::default() },
             dht: None,
             ip_filter: Arc::default(),
             down_bytes_per_s: None,

@@ -1,7 +1,8 @@
 //! Connections: who may come, who may read, who may write.
 
 use super::link::Link;
-use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
+use super::utp::{Carrier, Transport};
+use super::{Due, Intake, NetError, Reason, Session, WriteBatch};
 use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
 use crate::ip_filter::IpFilter;
@@ -18,14 +19,15 @@ use core::time::Duration;
 /// One connection, as far as it concerns the session.
 #[derive(Debug)]
 pub(super) struct Conn {
-    remote: SocketAddr,
+    pub(super) remote: SocketAddr,
     owner: Owner,
     /// Whether it is being opened.
-    half_open: bool,
+    pub(super) half_open: bool,
     /// Bytes that it may still read.
-    credit: u32,
+    pub(super) credit: u32,
     starving: bool,
     pub(super) link: Link,
+    pub(super) carrier: Carrier,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ enum Owner {
 
 impl Conn {
     pub(super) fn dialled(torrent: TorrentId, remote: SocketAddr, link: Link) -> Self {
-        Self { remote, owner: Owner::Torrent(torrent), half_open: true, credit: 0, starving: false, link }
+        let (owner, carrier) = (Owner::Torrent(torrent), Carrier::default());
+        Self { remote, owner, half_open: true, credit: 0, starving: false, link, carrier }
     }
 
     /// Whose connection this was and where to, if it came about but could not be obfuscated.
@@ -57,9 +60,17 @@ impl Conn {
 }
 
 impl Session {
-    /// A remote has connected. Answers with the connection's name, or nothing: then the driver closes it at once.
+    /// A remote has connected by TCP. Answers with the connection's name, or nothing: then the driver closes it at once.
     pub fn handle_incoming(&mut self, now: Timestamp, remote: SocketAddr) -> Option<ConnId> {
         self.set_now(now);
+        if !self.config.transports.tcp {
+            return None;
+        }
+        self.take_in(now, remote, Carrier::tcp())
+    }
+
+    /// Notes a connection that a remote opened, unless there are too many.
+    pub(super) fn take_in(&mut self, now: Timestamp, remote: SocketAddr, carrier: Carrier) -> Option<ConnId> {
         let same_ip = self.conns.values().filter(|conn| conn.remote.ip() == remote.ip());
         let crowded = self.conns.len() >= self.config.max_connections
             || !is_local(remote.ip()) && same_ip.count() >= MAX_PER_ADDRESS;
@@ -72,8 +83,10 @@ impl Session {
         let owner = Owner::Greeting { until };
         self.due.insert((until, Due::Greeting(conn)));
         let (credit, link) = (GREETING_CREDIT, Link::ACCEPTED);
-        self.conns.insert(conn, Conn { remote, owner, half_open: false, credit, starving: false, link });
-        self.actions.push_back(Action::ReadCredit { conn, bytes: GREETING_CREDIT });
+        self.streams.extend(carrier.stream.map(|stream| (stream, conn)));
+        let half_open = false;
+        self.conns.insert(conn, Conn { remote, owner, half_open, credit, starving: false, link, carrier });
+        self.give_credit(now, conn);
         Some(conn)
     }
 
@@ -86,13 +99,13 @@ impl Session {
         let open = self.agree(now, conn, input);
         let torrent = if open { self.torrent_of(now, conn, input) } else { None };
         let Some(torrent) = torrent else {
-            self.spend(now, conn, before - input.len());
+            self.use_up(now, conn, before - input.len());
             return if self.conns.contains_key(&conn) { Intake::NeedMore } else { Intake::Closed };
         };
         let intake = self
             .with_torrent(now, torrent, |torrent, out| torrent.handle_bytes(now, conn, input, out))
             .unwrap_or(Intake::Closed);
-        self.spend(now, conn, before - input.len());
+        self.use_up(now, conn, before - input.len());
         if self.conns.contains_key(&conn) { intake } else { Intake::Closed }
     }
 
@@ -102,7 +115,7 @@ impl Session {
         let len = payload.len() as usize;
         let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_payload(now, conn, payload, out));
-        self.spend(now, conn, len);
+        self.use_up(now, conn, len);
     }
 
     /// Appends what is to be written to a connection now; blocks as far as `budget` bytes go, messages always.
@@ -150,18 +163,21 @@ impl Session {
         }
     }
 
-    pub(super) fn on_connected(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn on_connected(&mut self, now: Timestamp, conn: ConnId, by: Transport) {
         let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.half_open) else { return };
         entry.half_open = false;
         self.half_open -= 1;
         let Some(torrent) = entry.torrent() else { return };
-        self.with_torrent(now, torrent, |torrent, out| torrent.handle_connected(now, conn, out));
+        self.with_torrent(now, torrent, |torrent, out| {
+            torrent.handle_connected(now, conn, by == Transport::Utp, out);
+        });
         self.grant(now, conn);
         self.dial_crowded(now);
     }
 
     pub(super) fn on_lost(&mut self, now: Timestamp, conn: ConnId, error: Option<NetError>) {
         let Some(entry) = self.forget(conn) else { return };
+        self.forget_carrier(conn, &entry.carrier);
         let Some(torrent) = entry.torrent() else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_lost(now, conn, error, out));
         self.fall_back(now, &entry);
@@ -187,8 +203,15 @@ impl Session {
         }
     }
 
+    /// Ends a connection; returns what was noted of it.
+    pub(super) fn end(&mut self, conn: ConnId, reason: Reason) -> Option<Conn> {
+        let entry = self.forget(conn)?;
+        self.end_carrier(conn, &entry.carrier, reason);
+        Some(entry)
+    }
+
     /// Drops a connection from the books; returns the entry.
-    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
+    fn forget(&mut self, conn: ConnId) -> Option<Conn> {
         let entry = self.conns.remove(&conn)?;
         self.half_open -= usize::from(entry.half_open);
         self.responding -= usize::from(entry.link.is_responding());
@@ -255,12 +278,18 @@ impl Session {
     }
 
     pub(super) fn turn_away(&mut self, conn: ConnId, reason: Reason) {
-        self.forget(conn);
-        self.actions.push_back(Action::Disconnect { conn, reason });
+        self.end(conn, reason);
+    }
+
+    /// Counts bytes that a driver read. Those of a stream counted when they came.
+    fn use_up(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+        if self.conns.get(&conn).is_some_and(|entry| entry.carrier.stream.is_none()) {
+            self.spend(now, conn, bytes);
+        }
     }
 
     /// Counts bytes that were read, and lets the connection read on in time.
-    fn spend(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+    pub(super) fn spend(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         let Some(entry) = self.conns.get_mut(&conn) else { return };
         entry.credit = entry.credit.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
         if !entry.starving {
@@ -288,11 +317,13 @@ impl Session {
         };
         if granted > 0 {
             entry.credit += u32::try_from(granted).expect("no more than was wanted");
-            self.actions.push_back(Action::ReadCredit { conn, bytes: entry.credit });
         }
         if granted < wanted && !entry.starving {
             entry.starving = true;
             self.starving.push_back(conn);
+        }
+        if granted > 0 {
+            self.give_credit(now, conn);
         }
     }
 
@@ -308,9 +339,10 @@ impl Session {
     }
 
     /// Lets those write that had to wait.
-    pub(super) fn unthrottle(&mut self) {
+    pub(super) fn unthrottle(&mut self, now: Timestamp) {
         let ready = core::mem::take(&mut self.throttled);
-        self.actions.extend(ready.into_iter().map(|conn| Action::WantWrite { conn }));
+        ready.into_iter().for_each(|conn| self.want_write(conn));
+        self.drain_utp(now);
     }
 
     /// When a limit next lets somebody read or write who waits for it.

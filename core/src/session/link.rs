@@ -8,7 +8,7 @@
 //! ```
 
 use super::conns::Conn;
-use super::{Action, Reason, Segment, Session, WriteBatch};
+use super::{Reason, Segment, Session, WriteBatch};
 use crate::id::{ConnId, InfoHash, TorrentId};
 use crate::machine::Timestamp;
 use crate::mse::{Agreed, Initiator, Method, Methods, Rc4, Responder};
@@ -138,6 +138,13 @@ impl Link {
         }
     }
 
+    /// Deciphers what was just read.
+    pub(super) fn decipher_bytes(&mut self, bytes: &mut [u8]) {
+        if let Some(cipher) = self.decipher() {
+            cipher.apply(bytes);
+        }
+    }
+
     fn decipher(&mut self) -> Option<&mut Rc4> {
         match &mut self.stage {
             Stage::Obfuscated { ciphers: Some(ciphers), .. } => Some(&mut ciphers.decipher),
@@ -247,7 +254,7 @@ impl Session {
             match agreed {
                 Ok(None) => {
                     if !link.words.is_empty() {
-                        self.actions.push_back(Action::WantWrite { conn });
+                        self.want_write(conn);
                     }
                     return false;
                 }
@@ -256,7 +263,7 @@ impl Session {
                     link.open(agreed, input);
                     let torrent = entry.torrent();
                     // What the torrent had to say meanwhile waits behind the words of the handshake.
-                    self.actions.push_back(Action::WantWrite { conn });
+                    self.want_write(conn);
                     if let Some(torrent) = torrent {
                         self.note_obfuscated(now, torrent, conn);
                     }

@@ -10,6 +10,7 @@
 mod action;
 mod config;
 mod conns;
+mod cutter;
 mod dht;
 mod event;
 mod jobs;
@@ -18,15 +19,18 @@ mod local;
 mod reachable;
 mod reason;
 mod seen;
+mod utp;
 
 pub use crate::torrent::status::{Status, Waiting};
 pub use crate::torrent::{NewContent, NewTorrent};
+pub use crate::utp::Transmit;
 pub use action::{Action, Intake, Notice, Segment, WriteBatch};
-pub use config::Config;
+pub use config::{Config, Transports};
 pub use dht::{DhtConfig, Found};
 pub use event::{Event, HttpAnswer, HttpError, NetError};
 pub use link::{Encryption, Policy};
 pub use reason::Reason;
+pub use utp::Transport;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
@@ -40,9 +44,11 @@ use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
 use crate::torrent::{self, Common, Content, Torrent};
 use crate::tracker::{UdpAction, UdpEvent, UdpTrackers};
+use crate::utp::{StreamId, Utp, is_utp};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::BytesMut;
 use conns::Conn;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -80,6 +86,10 @@ pub struct Session {
     lsd: Option<Lsd>,
     /// Nothing without a DHT.
     network: Option<Network>,
+    /// Nothing without uTP.
+    utp: Option<Utp>,
+    /// The streams that carry connections, or are to.
+    streams: BTreeMap<StreamId, ConnId>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
     filter: Arc<IpFilter>,
@@ -114,6 +124,10 @@ struct Pending {
     udp: Outbox<UdpAction>,
     dht: Outbox<crate::dht::Action>,
     mapper: Outbox<portmap::Action>,
+    utp: Outbox<crate::utp::Action>,
+    draining_utp: bool,
+    /// Connections that have something to say to their streams.
+    pulls: VecDeque<ConnId>,
 }
 
 #[derive(Debug)]
@@ -127,6 +141,7 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
+    Carrier(ConnId),
     Greeting(ConnId),
     Patience(u64),
     Recovery,
@@ -167,6 +182,8 @@ impl Session {
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
             network: config.dht.as_ref().map(|dht| Network::new(start, dht, &filter, &rng.fork("dht"))),
+            utp: config.transports.utp.then(|| Utp::new(config.utp, rng.fork("utp"))),
+            streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
             listen_port: 0,
             filter,
@@ -236,14 +253,17 @@ impl Session {
             }
             Event::CancelLookup { lookup } => self.cancel_lookup(now, lookup),
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
-            Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
-            Event::Connected { conn } => self.on_connected(now, conn),
+            Event::ConnectFailed { conn, error } => self.on_tcp_failed(now, conn, error),
+            Event::Connected { conn } => self.on_tcp_open(now, conn),
             Event::Datagram { from, data } if self.is_from_router(from) => {
                 self.tell_mapper(now, portmap::Event::Datagram { from, data });
             }
             // Messages of the DHT are dictionaries; no tracker's answer begins like one (BEP 5, 15).
             Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
                 self.tell_dht(now, crate::dht::Event::Datagram { from, data });
+            }
+            Event::Datagram { from, data } if self.utp.is_some() && is_utp(&data) => {
+                self.on_utp_datagram(now, from, data);
             }
             Event::Datagram { from, data } => self.tell_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
@@ -278,7 +298,7 @@ impl Session {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);
                 self.feed(now);
-                self.unthrottle();
+                self.unthrottle(now);
             }
             Event::Stop => self.on_stop(now),
             Event::UpnpDone { job, result } => self.on_upnp(now, job, result),
@@ -294,6 +314,7 @@ impl Session {
         {
             self.due.pop_first();
             match due {
+                Due::Carrier(conn) => self.on_carrier_due(now, conn),
                 Due::Greeting(conn) => self.on_greeting_timeout(conn),
                 Due::Patience(ask) => self.on_patience(now, ask),
                 Due::Recovery => self.recover(now),
@@ -319,9 +340,10 @@ impl Session {
             mapper.handle_timeout(now, &mut self.pending.mapper);
         }
         self.drain_mapper(now);
+        self.on_utp_timeout(now);
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
-            self.unthrottle();
+            self.unthrottle(now);
         }
         // What broke off while we slept has been seen by now.
         if overslept {
@@ -337,13 +359,21 @@ impl Session {
         self.actions.pop_front()
     }
 
-    /// Puts the next datagram into `buffer`, which it empties first, and says where it goes.
-    pub fn poll_datagram(&mut self, now: Timestamp, buffer: &mut bytes::BytesMut) -> Option<SocketAddr> {
+    /// Puts the next datagrams into `buffer`, which it empties first: as many as may leave for one remote with one call,
+    /// `max_segments` at most. `None` when nothing waits.
+    pub fn poll_transmit(
+        &mut self,
+        now: Timestamp,
+        buffer: &mut BytesMut,
+        max_segments: usize,
+    ) -> Option<Transmit> {
         self.set_now(now);
-        let (to, data) = self.datagrams.pop_front()?;
         buffer.clear();
-        buffer.extend_from_slice(&data);
-        Some(to)
+        if let Some((to, data)) = self.datagrams.pop_front() {
+            buffer.extend_from_slice(&data);
+            return Some(Transmit { to, segment_len: data.len(), is_probe: false });
+        }
+        self.utp.as_mut()?.poll_transmit(now, buffer, max_segments)
     }
 
     /// The next deadline. Every input changes it.
@@ -351,6 +381,7 @@ impl Session {
         let mut next = self.due.first().map(|(at, due)| Deadline {
             at: *at,
             why: match due {
+                Due::Carrier(_) => "connection",
                 Due::Greeting(_) => "handshake timeout",
                 Due::Patience(_) => "tracker timeout",
                 Due::Recovery => "another network",
@@ -361,6 +392,7 @@ impl Session {
         next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
         next = Deadline::earlier(next, self.dht().and_then(Dht::poll_timeout));
         next = Deadline::earlier(next, self.mapper.as_ref().and_then(PortMapper::poll_timeout));
+        next = Deadline::earlier(next, self.utp.as_ref().and_then(Utp::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
     }
@@ -417,11 +449,15 @@ impl Session {
         self.pending.touched.insert(id);
         // What a torrent asks for can have an answer at once, which brings us back here.
         if !self.pending.settling {
-            self.pending.settling = true;
-            self.settle(now);
-            self.pending.settling = false;
+            self.settle_all(now);
         }
         Some(result)
+    }
+
+    fn settle_all(&mut self, now: Timestamp) {
+        self.pending.settling = true;
+        self.settle(now);
+        self.pending.settling = false;
     }
 
     fn settle(&mut self, now: Timestamp) {
@@ -432,6 +468,8 @@ impl Session {
                 self.dial(now, id);
                 self.call_or_not(now, id);
                 self.file_due(id);
+            } else if let Some(conn) = self.pending.pulls.pop_front() {
+                self.pull(now, conn);
             } else {
                 break;
             }
@@ -442,8 +480,7 @@ impl Session {
         match action {
             torrent::Action::Discovery(action) => self.on_discovery(now, id, action),
             torrent::Action::Disconnect { conn, reason } => {
-                let entry = self.forget(conn);
-                self.actions.push_back(Action::Disconnect { conn, reason });
+                let entry = self.end(conn, reason);
                 let failed = matches!(
                     reason,
                     Reason::HandshakeTimeout | Reason::NotObfuscated | Reason::Obfuscation(_)
@@ -461,13 +498,13 @@ impl Session {
             torrent::Action::Seen { by, ip } => self.on_seen(by, ip),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
-            torrent::Action::WantWrite { conn } => self.actions.push_back(Action::WantWrite { conn }),
+            torrent::Action::WantWrite { conn } => self.want_write(conn),
         }
     }
 
     /// Dials for a torrent as long as there are places and addresses.
     fn dial(&mut self, now: Timestamp, id: TorrentId) {
-        while let Some(slot) = self.torrents.get_mut(&id) {
+        while let Some(slot) = self.torrents.get_mut(&id).filter(|_| self.config.transports.any()) {
             if self.conns.len() >= self.config.max_connections || self.half_open >= self.config.max_half_open
             {
                 self.crowded.insert(id);
@@ -477,10 +514,10 @@ impl Session {
             let conn = ConnId(self.next_conn);
             self.next_conn += 1;
             self.half_open += 1;
-            let plain = slot.torrent.dials_plain(remote);
+            let (plain, hint) = (slot.torrent.dials_plain(remote), slot.torrent.utp_hint(remote));
             slot.torrent.dial(now, conn, remote);
             self.conns.insert(conn, Conn::dialled(id, remote, self.dialled_link(plain)));
-            self.actions.push_back(Action::Connect { conn, remote });
+            self.open_carrier(now, conn, hint);
         }
     }
 
@@ -512,8 +549,7 @@ impl Session {
             .map(|(conn, _)| *conn)
             .collect::<Vec<_>>()
         {
-            self.forget(conn);
-            self.actions.push_back(Action::Disconnect { conn, reason: Reason::Stopping });
+            self.end(conn, Reason::Stopping);
         }
         for id in self.torrents.keys().copied().collect::<Vec<_>>() {
             self.with_torrent(now, id, |torrent, out| torrent.stop(now, out));

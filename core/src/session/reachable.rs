@@ -303,7 +303,7 @@ mod tests {
                 }
             }
             let mut data = BytesMut::new();
-            while self.session.poll_datagram(self.now, &mut data).is_some() {
+            while self.session.poll_transmit(self.now, &mut data, 1).is_some() {
                 self.sent.push(data.to_vec());
             }
         }

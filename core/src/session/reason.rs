@@ -45,6 +45,9 @@ pub enum Reason {
     /// The remote broke the protocol.
     #[error("{0}")]
     Offence(#[from] Offence),
+    /// The other transport was faster.
+    #[error("connected by the other transport")]
+    OtherTransport,
     /// The session itself answered.
     #[error("connected to ourselves")]
     Ourselves,

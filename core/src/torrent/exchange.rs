@@ -1,6 +1,6 @@
 //! What a torrent and its peers tell each other about the torrent: its metadata (BEP 9), and who else is there (BEP 11).
 
-use super::known_peers::Source;
+use super::known_peers::{Source, UtpHint};
 use super::{Action, NewContent, Torrent, Work, discovery};
 use crate::address::canonical;
 use crate::id::ConnId;
@@ -57,6 +57,7 @@ impl Torrent {
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
         let mut flags = PexFlags::default();
         flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
+        flags.0 |= if member.by_utp { PexFlags::UTP } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
         flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
         let addr = member.endpoint;
@@ -72,8 +73,14 @@ impl Torrent {
                     let teller = member.peer.remote().ip();
                     let addrs = peers.iter().map(|(addr, _)| *addr).collect();
                     self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
-                    let seeds = peers.iter().filter(|(_, flags)| flags.has(PexFlags::SEED));
-                    seeds.for_each(|(addr, _)| self.known.note_seed(*addr));
+                    for (addr, flags) in peers {
+                        if flags.has(PexFlags::SEED) {
+                            self.known.note_seed(addr);
+                        }
+                        if flags.has(PexFlags::UTP) {
+                            self.known.note_utp(addr, UtpHint::Told);
+                        }
+                    }
                 }
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),

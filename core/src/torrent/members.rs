@@ -1,7 +1,7 @@
 //! The peers of a torrent.
 
 use super::choking::Standing;
-use super::known_peers::{Parting, Refusal, Source};
+use super::known_peers::{Parting, Refusal, Source, UtpHint};
 use super::{Action, Content, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
@@ -39,6 +39,8 @@ pub(super) struct Member {
     owes: bool,
     /// Whether what it says is obfuscated.
     pub(super) obfuscated: bool,
+    /// Whether uTP carries it.
+    pub(super) by_utp: bool,
     pub(super) choking: Standing,
 }
 
@@ -69,6 +71,11 @@ impl Torrent {
     /// Whether the last obfuscated connection to `remote` failed.
     pub(crate) fn dials_plain(&self, remote: SocketAddr) -> bool {
         self.known.dials_plain(remote)
+    }
+
+    /// What is known of reaching `remote` by uTP.
+    pub(crate) fn utp_hint(&self, remote: SocketAddr) -> UtpHint {
+        self.known.utp_hint(remote)
     }
 
     /// An obfuscated connection to `remote` failed: it is dialled again without, and at once.
@@ -146,6 +153,7 @@ impl Torrent {
                 wants_write: false,
                 owes: false,
                 obfuscated: false,
+                by_utp: false,
                 choking: Standing::new(now),
             },
         );
@@ -187,7 +195,18 @@ impl Torrent {
         self.rechoke_if_due(now);
     }
 
-    pub(crate) fn handle_connected(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
+    pub(crate) fn handle_connected(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        by_utp: bool,
+        out: &mut Outbox<Action>,
+    ) {
+        if let Some(member) = self.members.get_mut(&conn) {
+            member.by_utp = by_utp;
+            let hint = if by_utp { UtpHint::Worked } else { UtpHint::Unknown };
+            self.known.note_utp(member.peer.remote(), hint);
+        }
         self.tell(now, conn, peer::Event::Connected);
         self.settle(now, out);
     }

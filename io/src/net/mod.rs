@@ -112,6 +112,24 @@ pub trait Udp: 'static {
     /// Sends one datagram. That nobody listens at `to` is no error.
     fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>>;
 
+    /// How many datagrams [`poll_send_run`](Self::poll_send_run) can send at once; at least one.
+    fn max_run(&self) -> usize {
+        1
+    }
+
+    /// Sends no more than [`max_run`](Self::max_run) datagrams to one remote: each is `stride` bytes of `data`, but for the
+    /// last, which may be shorter.
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(data.len() <= stride, "what can't send runs is given none");
+        self.poll_send(cx, to, data)
+    }
+
     /// The address that it was bound to, with the port that was found.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }

@@ -80,6 +80,9 @@ impl RealUdp {
     fn new(socket: Socket) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // What the system allows: a stream fills the default within a millisecond.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         Ok(Self { socket, state, meta: Vec::new() })
     }
 }
@@ -150,8 +153,22 @@ impl Udp for RealUdp {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: data, segment_size: None, src_ip: None };
+        self.poll_send_run(cx, to, data, data.len())
+    }
+
+    fn max_run(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        let segment_size = (stride < data.len()).then_some(stride);
+        let transmit = Transmit { destination: to, ecn: None, contents: data, segment_size, src_ip: None };
         loop {
             ready!(self.socket.poll_send_ready(cx))?;
             let sent = self.socket.try_io(Interest::WRITABLE, || {
@@ -265,6 +282,9 @@ fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize
     stream.try_read_vectored(bufs)
 }
 
+/// Bytes of datagrams that may wait in the kernel, each way.
+const SOCKET_BUFFER: usize = 4 << 20;
+
 /// Remotes that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -336,10 +356,14 @@ mod tests {
     async fn datagrams_keep_their_bounds() {
         let (mut a, mut b) = (Real.udp(ANY).await.unwrap(), Real.udp(ANY).await.unwrap());
         let (from, to) = (a.local_addr().unwrap(), b.local_addr().unwrap());
-        let sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
+        let mut sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
         for data in &sent {
             poll_fn(|cx| a.poll_send(cx, to, data)).await.unwrap();
         }
+        let run: Vec<_> = (0..a.max_run()).flat_map(|i| vec![i as u8; 700]).chain([9; 77]).collect();
+        let run = &run[run.len() - (a.max_run() - 1) * 700 - 77..];
+        poll_fn(|cx| a.poll_send_run(cx, to, run, 700)).await.unwrap();
+        sent.extend(run.chunks(700).map(<[u8]>::to_vec));
         let mut heard = vec![];
         while heard.len() < sent.len() {
             let mut buffers = vec![vec![0; 1 << 16]; 4];

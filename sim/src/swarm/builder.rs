@@ -16,7 +16,7 @@ use fast_peer_core::magnet::Magnet;
 use fast_peer_core::mse::Methods;
 use fast_peer_core::pieces::Priority;
 use fast_peer_core::session::{
-    Config, Encryption, Event, NewContent, NewTorrent, Policy, STOP_LIMIT, Session,
+    Config, Encryption, Event, NewContent, NewTorrent, Policy, STOP_LIMIT, Session, Transports,
 };
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Everything as usual, behind this link, but for [`PLAIN`].
+    /// Everything as usual, behind this link, but for [`PLAIN`] and [`TCP`].
     pub fn new(access: Access) -> Self {
         Self { access, disk: DiskModel::default(), config: settings(), addr: None }
     }
@@ -44,9 +44,12 @@ impl Setup {
 pub(crate) const PLAIN: Encryption =
     Encryption { incoming: Policy::Off, outgoing: Policy::Off, methods: Methods::ALL };
 
-/// The usual settings, but for [`PLAIN`].
+/// Connections are those of this world: their bytes are seen one by one.
+pub(crate) const TCP: Transports = Transports { tcp: true, utp: false };
+
+/// The usual settings, but for [`PLAIN`] and [`TCP`].
 pub(crate) fn settings() -> Config {
-    Config { encryption: PLAIN, ..Config::default() }
+    Config { encryption: PLAIN, transports: TCP, ..Config::default() }
 }
 
 /// What a client has of a torrent when it begins.

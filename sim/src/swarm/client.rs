@@ -17,7 +17,9 @@ use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
 use fast_peer_core::pieces::Picker;
-use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session, WriteBatch};
+use fast_peer_core::session::{
+    Action, Event, Intake, NewContent, Notice, Segment, Session, Transmit, WriteBatch,
+};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
@@ -566,9 +568,9 @@ impl World {
         let mut buffer = core::mem::take(&mut self.datagram);
         buffer.clear();
         let client = self.client_mut(host);
-        let to = client.session.poll_datagram(now, &mut buffer);
-        client.want_send = to.is_some();
-        if let Some(to) = to {
+        let transmit = client.session.poll_transmit(now, &mut buffer, 1);
+        client.want_send = transmit.is_some();
+        if let Some(Transmit { to, .. }) = transmit {
             self.line(host, Way::Out, Topic::Lookup, format_args!("datagram to={to} len={}", buffer.len()));
             let data = buffer.split().freeze();
             let to_tracker =
@@ -579,7 +581,7 @@ impl World {
             self.send_datagram(host, to, data);
         }
         self.datagram = buffer;
-        to.is_some()
+        transmit.is_some()
     }
 
     /// Has a session fill a socket as far as it takes bytes. Returns how many segments came.

@@ -1,6 +1,6 @@
 //! Two clients and what is between them, for traces that a person reads.
 
-use super::builder::{Has, PLAIN, Setup};
+use super::builder::{Has, PLAIN, Setup, settings};
 use super::content::Plan;
 use super::links::Access;
 use super::trace::{Keep, Topic};
@@ -63,7 +63,7 @@ impl Pair {
         let content = world.add_content(plan);
         // Nobody is near, so calls into the local network would say nothing.
         let hosts = [("A", encryption[0]), ("B", encryption[1])].map(|(name, encryption)| {
-            let config = Config { lsd: false, encryption, ..Config::default() };
+            let config = Config { lsd: false, encryption, ..settings() };
             world.add_client(name, &Setup { config, ..Setup::new(ACCESS) })
         });
         (world, content, hosts)

@@ -65,6 +65,18 @@ pub enum Parting {
     Useless,
 }
 
+/// What is known of reaching a peer by uTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UtpHint {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// Another peer says that it speaks uTP.
+    Told,
+    /// The last connection came about by uTP, before or without TCP.
+    Worked,
+}
+
 /// The addresses that a torrent knows, with their history.
 ///
 /// ```text
@@ -133,6 +145,8 @@ struct Known {
     tried_at: Option<Timestamp>,
     /// Whether an obfuscated connection to it failed, and nothing has failed since.
     plain: bool,
+    /// Worth nothing once a connection failed.
+    utp: UtpHint,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +328,7 @@ impl KnownPeers {
             seed: false,
             tried_at: None,
             plain: false,
+            utp: UtpHint::Unknown,
         };
         self.peers.insert(addr, known);
         self.waiting.insert((now, addr));
@@ -450,6 +465,18 @@ impl KnownPeers {
     /// Whether `addr` is to be dialled without obfuscation, which failed.
     pub fn dials_plain(&self, addr: SocketAddr) -> bool {
         self.peers.get(&canonical(addr)).is_some_and(|known| known.plain)
+    }
+
+    /// Notes how `addr`, if it is known, is reached by uTP: what was found out, or what others say.
+    pub fn note_utp(&mut self, addr: SocketAddr, hint: UtpHint) {
+        if let Some(known) = self.peers.get_mut(&canonical(addr)) {
+            known.utp = if hint == UtpHint::Told { known.utp.max(hint) } else { hint };
+        }
+    }
+
+    /// What is known of reaching `addr` by uTP.
+    pub fn utp_hint(&self, addr: SocketAddr) -> UtpHint {
+        self.peers.get(&canonical(addr)).map_or(UtpHint::Unknown, |known| known.utp)
     }
 
     /// Bans the peer at `remote`, the far end of a connection or an address.
@@ -660,6 +687,7 @@ impl KnownPeers {
             Parting::Failed => {
                 known.failures = known.failures.saturating_add(1);
                 known.plain = false;
+                known.utp = UtpHint::Unknown;
                 if known.proven && known.failures > PROVEN_FAILURES {
                     known.proven = false;
                     known.failures = 1;

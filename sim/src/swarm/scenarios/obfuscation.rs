@@ -1,6 +1,6 @@
 //! Connections that look like noise, and those who don't want them to.
 
-use super::super::builder::PLAIN;
+use super::super::builder::{PLAIN, TCP, settings};
 use super::super::fake_peer::Behaviour;
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::{ANNOUNCE_INTERVAL, Access, Duration, HOME, Has, HostId, Plan, Setup, TorrentId, World, secs};
@@ -30,7 +30,7 @@ const fn both(policy: Policy, methods: Methods) -> Encryption {
 }
 
 fn setup(encryption: Encryption) -> Setup {
-    Setup { config: Config { encryption, ..Config::default() }, ..Setup::new(HOME) }
+    Setup { config: Config { encryption, ..settings() }, ..Setup::new(HOME) }
 }
 
 fn middlebox(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
@@ -82,7 +82,7 @@ fn obfuscated(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
 
 fn flood(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let content = world.add_content(&Plan::small(64 << 10, 1 << 20));
-    let config = Config { max_half_open: 8, ..Config::default() };
+    let config = Config { max_half_open: 8, transports: TCP, ..Config::default() };
     let seeder = world.add_client("seeder", &Setup { config, ..Setup::new(HOME) });
     let torrent = world.share(seeder, content, Has::All, &[]);
     let strangers: Vec<_> =

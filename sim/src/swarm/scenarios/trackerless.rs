@@ -134,7 +134,7 @@ fn dht_saved(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
     let saved = world.session(seeder).save_nodes();
     let saved = saved.filter(|saved| saved.contacts.len() >= 2);
     let Some(saved) = saved else { return ensure(false, || "hardly any node is worth saving".into()) };
-    let lonely = Config { dht: Some(DhtConfig::default()), ..Config::default() };
+    let lonely = Config { dht: Some(DhtConfig::default()), ..settings() };
     let leecher = world.add_client("leecher", &Setup { config: lonely, ..network.setup });
     let torrent = world.share(leecher, content, Has::Nothing, &[]);
     world.run_for(secs(10));
