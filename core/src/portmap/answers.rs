@@ -28,6 +28,10 @@ impl PortMapper {
             Body::Address(_) | Body::NatPmp { .. } => Method::NatPmp,
         };
         if speaks != method {
+            // A router that speaks both calls out in one of them.
+            if matches!(body, Body::PcpAnnounce | Body::Address(Ok(_))) {
+                self.recover(now);
+            }
             return;
         }
         self.check_epoch(now, method, epoch_s);
@@ -219,8 +223,14 @@ impl PortMapper {
             // RFC 6886, 3.6.
             _ => server + 2 >= before + passed * 7 / 8,
         };
-        let lately = self.recovered_at.is_some_and(|at| now.since(at) < RECOVERY_GAP);
-        if valid || lately {
+        if !valid {
+            self.recover(now);
+        }
+    }
+
+    /// The router has forgotten what it granted, or may have.
+    fn recover(&mut self, now: Timestamp) {
+        if self.recovered_at.is_some_and(|at| now.since(at) < RECOVERY_GAP) {
             return;
         }
         self.recovered_at = Some(now);

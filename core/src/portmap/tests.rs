@@ -148,6 +148,21 @@ fn a_router_that_forgot_is_asked_again_when_it_calls() {
 }
 
 #[test]
+fn a_router_may_call_in_either_protocol() {
+    for (speaks, calls) in [(Speaks::Pcp, Speaks::NatPmp), (Speaks::NatPmp, Speaks::Pcp)] {
+        let mut home = Home::new(Mode::Auto, speaks);
+        home.start();
+        home.run_for(100);
+        home.reboot();
+        home.router.speaks = calls;
+        home.call();
+        home.router.speaks = speaks;
+        home.run_for(6);
+        assert_eq!(home.router.mappings.len(), 2, "{speaks:?}");
+    }
+}
+
+#[test]
 fn a_router_that_forgot_is_found_out_at_the_next_renewal() {
     let mut home = Home::new(Mode::Auto, Speaks::NatPmp);
     home.start();

@@ -448,7 +448,11 @@ proptest! {
                     completed = true;
                     world.event(AnnouncerEvent::Completed);
                 }
-                Step::Network => world.event(AnnouncerEvent::NetworkChanged),
+                Step::Network => {
+                    // Where we are is news to all of them.
+                    free_from.clear();
+                    world.event(AnnouncerEvent::NetworkChanged);
+                }
                 Step::Start => world.event(AnnouncerEvent::Start),
                 Step::Want => world.event(AnnouncerEvent::WantPeers),
                 Step::Wait(seconds) => {
