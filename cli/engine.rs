@@ -4,13 +4,15 @@ use crate::exit::{Exit, Failure};
 use crate::met;
 use crate::output::one_line;
 use crate::paths;
+use crate::port_map;
 use crate::way::Outside;
 use fast_peer_core::dht::{Saved, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::machine::Timestamp;
+use fast_peer_core::portmap::Mode;
 use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, Notice, Session, Status};
 use fast_peer_io::disk::{Files, StorageSpec};
-use fast_peer_io::driver::{Counters, Driver, Ended, Handle};
+use fast_peer_io::driver::{Counters, Driver, Ended, Handle, Sockets};
 use fast_peer_io::http::Tls;
 use fast_peer_io::net::{Real, Via};
 use fast_peer_io::state;
@@ -71,17 +73,30 @@ impl Engine {
                 "by way of the proxy nobody can connect to this host, and the local network is not called"
             );
             config.lsd = false;
+            config.port_map = Mode::Off;
             config.dht.iter_mut().for_each(|dht| dht.read_only = true);
         }
         let calls = config.lsd && ports.is_some();
+        let sockets = match ports {
+            Some(ports) => {
+                let opened = Sockets::open(&outside.net, &outside.addrs, ports.clone()).await;
+                Some(opened.map_err(|error| no_port(&ports, &error))?)
+            }
+            None => None,
+        };
+        if let (Some(dht), Some(sockets)) = (&mut config.dht, &sockets) {
+            // Nothing can be sent to the nodes of another family.
+            dht.families.retain(|family| sockets.carry(*family));
+        }
         let session = Session::new(config, random_seed()?, Timestamp::ZERO);
         let disk = Files::new()
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
         let driver = Driver::new(outside.net.clone(), disk, tls()?, session);
-        let port = match ports {
-            Some(ports) => {
-                let listened = driver.listen(&outside.addrs, ports.clone()).await;
-                listened.map_err(|error| no_port(&ports, &error))?
+        let port = match sockets {
+            Some(sockets) => {
+                let port = driver.listen_on(sockets);
+                driver.watch_network(&outside.addrs);
+                port
             }
             None => None,
         };
@@ -151,6 +166,29 @@ impl Engine {
         self.handle.set_content(torrent, content, storage);
     }
 
+    /// Ends one torrent; the others go on. The peers that it met are kept first, as they go with it.
+    pub(crate) fn remove(&self, torrent: TorrentId) {
+        self.keep_met(Some(torrent));
+        self.event(Event::RemoveTorrent { torrent });
+    }
+
+    /// Keeps the peers that one torrent met, or all of them did. Those of a private torrent are none of the next run's
+    /// business (BEP 27): it may have become known as private since others were kept.
+    fn keep_met(&self, only: Option<TorrentId>) {
+        if !self.keeps {
+            return;
+        }
+        self.with_session(|session| {
+            for (_, torrent) in session.torrents().filter(|(id, _)| only.is_none_or(|only| only == *id)) {
+                if torrent.is_private() {
+                    met::forget(torrent.info_hash());
+                } else {
+                    met::save(torrent.info_hash(), torrent.met());
+                }
+            }
+        });
+    }
+
     /// Looks for something in the DHT; what is found comes as notices. Nothing without a DHT.
     pub(crate) fn look_up(&self, task: Task) -> Option<LookupId> {
         self.handle.start_lookup(task)
@@ -158,7 +196,9 @@ impl Engine {
 
     /// The next notice; none once the session has ended.
     pub(crate) async fn notice(&mut self) -> Option<Notice> {
-        self.notices.recv().await
+        let notice = self.notices.recv().await;
+        notice.iter().for_each(port_map::log);
+        notice
     }
 
     pub(crate) fn status(&self, torrent: TorrentId) -> Option<Status> {
@@ -179,12 +219,7 @@ impl Engine {
 
     /// Ends requests, brings the disk to rest and tells the trackers; a second interrupt ends the process at once.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
-        if self.keeps {
-            self.with_session(|session| {
-                let shared = session.torrents().filter(|(_, torrent)| !torrent.is_private());
-                shared.for_each(|(_, torrent)| met::save(torrent.info_hash(), torrent.met()));
-            });
-        }
+        self.keep_met(None);
         self.handle.event(Event::Stop);
         let ended = async {
             if let Some(path) = self.nodes {

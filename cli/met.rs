@@ -30,6 +30,16 @@ pub(crate) fn save(torrent: InfoHash, peers: impl IntoIterator<Item = SocketAddr
     }
 }
 
+/// Remembers nobody.
+pub(crate) fn forget(torrent: InfoHash) {
+    let Some(path) = path(torrent) else { return };
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::debug!("{}: {error}", path.display());
+    }
+}
+
 fn read(path: &PathBuf) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_LEN).read_to_string(&mut text)?;

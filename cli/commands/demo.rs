@@ -172,7 +172,7 @@ impl Place {
 /// Joining by some of these nodes.
 fn dht_config(nodes: impl Iterator<Item = SocketAddr>) -> DhtConfig {
     let bootstrap = nodes.take(BOOTSTRAP_NODES).map(|addr| (addr.ip().to_string(), addr.port())).collect();
-    DhtConfig { bootstrap, read_only: false }
+    DhtConfig { bootstrap, ..DhtConfig::default() }
 }
 
 /// A session with one torrent.

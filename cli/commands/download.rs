@@ -5,6 +5,7 @@ use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line, size};
+use crate::port_map;
 use crate::storage::{self, Selection};
 use crate::way::{HostPort, Outside};
 use fast_peer_core::id::{InfoHash, TorrentId};
@@ -315,7 +316,7 @@ impl<'a> Run<'a> {
             Notice::TrackerAnswered { warning: Some(_), .. } => {
                 self.progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
             }
-            _ => {}
+            _ => port_map::tell(&notice, self.out)?,
         }
         Ok(())
     }
@@ -342,7 +343,7 @@ impl<'a> Run<'a> {
         let job = self.jobs.remove(at);
         let message = format!("{}: {}", job.dir.join(&job.name).display(), failure.message);
         self.fail(Failure::new(failure.exit, message));
-        self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: id });
+        self.engine.remove(id);
     }
 
     /// When the next torrent has seeded for long enough, or has waited too long.
@@ -402,7 +403,7 @@ impl<'a> Run<'a> {
             }
             // The session stays: other torrents use it, and its end tells the trackers.
             if !self.jobs.is_empty() {
-                self.engine.event(fast_peer_core::session::Event::RemoveTorrent { torrent: job.id });
+                self.engine.remove(job.id);
             }
         }
         Ok(())
@@ -454,12 +455,11 @@ impl<'a> Run<'a> {
             }));
         }
         self.out.line(one_line(&format!("{}: complete, {}", path.display(), size(status.bytes_have))))?;
-        if self.args.seed_time.is_none() && self.args.seed_ratio.is_none() {
-            self.progress.say(&format!(
-                "It is not seeded on. To give back: fast-peer seed {} {}",
-                one_line(&job.source),
-                one_line(&path.display().to_string())
-            ));
+        if self.args.seed_time.is_none()
+            && self.args.seed_ratio.is_none()
+            && let Some(command) = seed_command(job, &path)
+        {
+            self.progress.say(&format!("It is not seeded on. To give back: {command}"));
         }
         self.out.flush()
     }
@@ -480,6 +480,27 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What to type to seed a torrent on, if that works: what a link names has to be kept for it, and standard input is read.
+fn seed_command(job: &Job, path: &Path) -> Option<String> {
+    let source = job.source.as_str();
+    let is_named = Path::new(source).exists() || super::is_web_address(source.as_ref());
+    let is_there = source != "-" && (is_named || link::is_kept(job.info_hash));
+    let words = [quoted(source)?, quoted(path.to_str()?)?];
+    is_there.then(|| format!("fast-peer seed {}", words.join(" ")))
+}
+
+/// A word as shells take it; nothing where it would be an option, or has something that can't be shown in a line.
+fn quoted(word: &str) -> Option<String> {
+    if word.starts_with('-') || one_line(word).to_string() != word {
+        return None;
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Some(word.to_owned());
+    }
+    Some(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if ratio.is_finite() && ratio >= 0.0 => Ok(ratio),
@@ -492,3 +513,24 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// How long a list of sources may be.
 const MAX_LIST: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_change_them() {
+        for (word, says) in [
+            ("a/b-c.torrent", "a/b-c.torrent"),
+            ("a b", "'a b'"),
+            ("magnet:?xt=a&dn=b", "'magnet:?xt=a&dn=b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("~", "'~'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word).as_deref(), Some(says), "{word}");
+        }
+        assert_eq!((quoted("a\nb"), quoted("-x")), (None, None));
+    }
+}

@@ -9,7 +9,7 @@ use crate::way::Outside;
 use fast_peer_core::dht::{Summary, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::magnet::Magnet;
-use fast_peer_core::session::{Config, Event, Found, NewTorrent, Notice};
+use fast_peer_core::session::{Config, Encryption, Event, Found, NewTorrent, Notice};
 use fast_peer_core::torrent::known_peers::Source;
 use fast_peer_core::tracker::{
     Announce, AnnounceEvent, AnnounceRequest, Answer, MAX_PEERS, STOP_PATIENCE, TrackerError, TrackerUrl,
@@ -34,6 +34,8 @@ pub(super) struct Wanted<'a> {
     pub(super) peers: &'a [SocketAddr],
     /// The port that trackers are told.
     pub(super) port: u16,
+    /// Whether connections to peers are obfuscated.
+    pub(super) encryption: Encryption,
     /// How long a tracker has to answer.
     pub(super) patience: Duration,
 }
@@ -111,13 +113,15 @@ impl Finder {
             return Ok(());
         }
         let dht = wanted.dht.map(|bootstrap| bootstrap.config(true));
-        let config = Config { dht, pex: wanted.pex, lsd: wanted.lsd, ..Config::default() };
+        let (pex, lsd, encryption) = (wanted.pex, wanted.lsd, wanted.encryption);
+        let config = Config { dht, pex, lsd, encryption, ..Config::default() };
         let (mut engine, _) = Engine::start(outside, config, Some(0..=0)).await?;
         engine.keep();
         if wanted.takes_part() {
-            let magnet = Magnet { info_hash: Some(swarm.info_hash), ..Magnet::default() };
+            let (info_hash, peers) = (Some(swarm.info_hash), swarm.peers.clone());
+            let magnet = Magnet { info_hash, peers, ..Magnet::default() };
             let mut new = NewTorrent::try_from(&magnet).expect("a link with a hash names a torrent");
-            new.peers = wanted.peers.to_vec();
+            new.peers.extend(wanted.peers);
             self.torrent = Some(engine.add_link(new));
         } else {
             let task = Task::GetPeers { info_hash: swarm.info_hash, announce: None, noseed: false };

@@ -2,15 +2,18 @@
 
 use super::finder::{Finder, Heard, Wanted};
 use super::swarm::{Swarm, peer_id, tracker_url};
-use crate::engine::{self, interrupted};
+use crate::engine::{self, interrupted, random_seed};
 use crate::exit::{Exit, Failure};
-use crate::network::Bootstrap;
+use crate::network::{Bootstrap, Encrypting};
 use crate::output::{Output, size};
 use crate::view::hex;
 use crate::way::{HostPort, Outside, Way};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use fast_peer_core::bitfield::Bitfield;
-use fast_peer_core::session::Config;
+use fast_peer_core::id::InfoHash;
+use fast_peer_core::mse::{Agreed, Initiator, Method, Methods, Rc4};
+use fast_peer_core::rng::Rng;
+use fast_peer_core::session::{Config, Encryption, Policy};
 use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
@@ -19,6 +22,7 @@ use fast_peer_io::net::Net as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -40,6 +44,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", value_parser = tracker_url)]
     tracker: Vec<TrackerUrl>,
     #[command(flatten)]
+    encrypting: Encrypting,
+    #[command(flatten)]
     bootstrap: Bootstrap,
     /// Don't ask the DHT for peers
     #[arg(long)]
@@ -53,6 +59,7 @@ impl Args {
         engine::block_on(async {
             let outside = self.way.open()?;
             let swarm = Rc::new(Swarm::find(&outside, &self.torrent).await?);
+            let encryption = self.encrypting.config();
             let (peer, said) = tokio::select! {
                 biased;
                 _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
@@ -60,7 +67,7 @@ impl Args {
                     match &self.peer {
                         Some(peer) => {
                             let peer = peer.resolve(&outside).await?;
-                            Ok((peer, greet(&outside, peer, &swarm).await?))
+                            Ok((peer, greet(&outside, peer, &swarm, encryption).await?))
                         }
                         None => self.greet_any(&outside, &swarm).await,
                     }
@@ -80,8 +87,10 @@ impl Args {
             lsd: false,
             peers: &[],
             port: UNUSED_PORT,
+            encryption: self.encrypting.config(),
             patience: TRACKER_PATIENCE,
         };
+        let encryption = self.encrypting.config();
         let mut waiting: VecDeque<SocketAddr> = VecDeque::new();
         for (host, port) in &swarm.peers {
             // One that is not there is like one that does not answer.
@@ -100,7 +109,7 @@ impl Args {
                 && let Some(peer) = waiting.pop_front()
             {
                 let (outside, swarm) = (outside.clone(), Rc::clone(swarm));
-                greeting.spawn_local(async move { (peer, greet(&outside, peer, &swarm).await) });
+                greeting.spawn_local(async move { (peer, greet(&outside, peer, &swarm, encryption).await) });
             }
             if greeting.is_empty() && !is_searching {
                 break None;
@@ -129,8 +138,11 @@ impl Args {
         match (answered, last) {
             (Some(answered), _) => Ok(answered),
             (None, Some(failure)) if known.len() == 1 => Err(failure),
-            (None, _) => {
-                let message = format!("{}: none of {} peers answered", swarm.name, known.len());
+            (None, last) => {
+                let mut message = format!("{}: none of {} peers answered", swarm.name, known.len());
+                if let Some(last) = last {
+                    message += &format!("; the last of them, {}", last.message);
+                }
                 Err(Failure::new(Exit::Timeout, message))
             }
         }
@@ -141,6 +153,8 @@ impl Args {
 #[derive(Debug)]
 struct Said {
     handshake: Handshake,
+    /// How it is sent what we say, if that is obfuscated.
+    obfuscation: Option<Method>,
     extended: Option<ExtendedHandshake>,
     pieces: Option<Pieces>,
     /// How many the torrent has, if that is known here.
@@ -154,13 +168,48 @@ enum Pieces {
     Count(u32),
 }
 
-async fn greet(outside: &Outside, peer: SocketAddr, swarm: &Swarm) -> Result<Said, Failure> {
+/// Greets a peer, obfuscated or not as is wanted; where that is preferred and fails, once more without.
+async fn greet(
+    outside: &Outside,
+    peer: SocketAddr,
+    swarm: &Swarm,
+    encryption: Encryption,
+) -> Result<Said, Failure> {
+    let methods = (encryption.outgoing != Policy::Off).then_some(encryption.methods);
+    match greet_once(outside, peer, swarm, methods).await {
+        Err(Unmet::Obfuscation(_)) if encryption.outgoing == Policy::Prefer => {
+            greet_once(outside, peer, swarm, None).await
+        }
+        met => met,
+    }
+    .map_err(|(Unmet::Obfuscation(failure) | Unmet::Other(failure))| failure)
+}
+
+/// Why a peer was not met.
+enum Unmet {
+    /// An obfuscated connection did not come about.
+    Obfuscation(Failure),
+    Other(Failure),
+}
+
+impl From<Failure> for Unmet {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+async fn greet_once(
+    outside: &Outside,
+    peer: SocketAddr,
+    swarm: &Swarm,
+    methods: Option<Methods>,
+) -> Result<Said, Unmet> {
     let failed = |error: &io::Error| Failure::io(Exit::Network, peer, error);
     let stream = timeout(CONNECT_LIMIT, outside.net.connect(peer)).await;
     let stream =
         stream.map_err(|_| late(peer, "no connection", CONNECT_LIMIT))?.map_err(|error| failed(&error))?;
     let end = Instant::now() + HANDSHAKE_LIMIT;
-    let mut talk = Talk { stream, peer, decoder: Decoder::new(), input: BytesMut::new() };
+    let mut talk = Talk { stream, peer, decoder: Decoder::new(), input: BytesMut::new(), ciphers: None };
     let piece_count = swarm.torrent.as_ref().map(|torrent| torrent.lengths().piece_count());
     talk.decoder.set_piece_count(piece_count);
 
@@ -168,8 +217,17 @@ async fn greet(outside: &Outside, peer: SocketAddr, swarm: &Swarm) -> Result<Sai
     let ours = Handshake { reserved, info_hash: swarm.info_hash, peer_id: peer_id()? };
     let mut greeting = BytesMut::new();
     wire::encode_handshake(&ours, &mut greeting);
+    let mut obfuscation = None;
+    match methods {
+        None => talk.send(&greeting).await?,
+        Some(methods) => {
+            let agreed = timeout(OBFUSCATION_LIMIT, talk.obfuscate(&greeting, ours.info_hash, methods)).await;
+            let agreed =
+                agreed.unwrap_or_else(|_| Err(late(peer, "no obfuscated handshake", OBFUSCATION_LIMIT)));
+            obfuscation = Some(agreed.map_err(Unmet::Obfuscation)?);
+        }
+    }
     let theirs = timeout_at(end, async {
-        talk.send(&greeting).await?;
         match talk.next().await? {
             Some(Frame::Handshake(theirs)) => Ok(theirs),
             _ => Err(Failure::new(
@@ -180,16 +238,16 @@ async fn greet(outside: &Outside, peer: SocketAddr, swarm: &Swarm) -> Result<Sai
     });
     let theirs = theirs.await.map_err(|_| late(peer, "no handshake", HANDSHAKE_LIMIT))??;
     if theirs.peer_id == ours.peer_id {
-        return Err(talk.breach(Offence::OwnPeerId));
+        return Err(talk.breach(Offence::OwnPeerId).into());
     }
     if theirs.info_hash != ours.info_hash {
         let message = format!("{peer}: answered for another torrent, {}", theirs.info_hash);
-        return Err(Failure::new(Exit::Network, message));
+        return Err(Failure::new(Exit::Network, message).into());
     }
-    let mut said = Said { handshake: theirs, extended: None, pieces: None, piece_count };
+    let mut said = Said { handshake: theirs, obfuscation, extended: None, pieces: None, piece_count };
     // Whoever has nothing may say nothing about it, so this can be all that comes.
     match timeout_at(end.min(Instant::now() + REST_LIMIT), said.hear_out(&mut talk)).await {
-        Ok(result) => result.map(|()| said),
+        Ok(result) => Ok(result.map(|()| said)?),
         Err(_) => Ok(said),
     }
 }
@@ -269,6 +327,11 @@ impl Said {
         if let Some(client) = self.client().or_else(|| wire::client_name(&self.handshake.peer_id)) {
             out.field("Client", client)?;
         }
+        match self.obfuscation {
+            Some(Method::Plain) => out.field("Encryption", "handshake")?,
+            Some(Method::Rc4) => out.field("Encryption", "RC4")?,
+            None => out.field("Encryption", "none")?,
+        }
         out.field("Reserved", hex(&self.handshake.reserved.0))?;
         out.field("Extensions", self.extensions().join(" "))?;
         if let Some(said) = &self.extended {
@@ -283,6 +346,12 @@ impl Said {
             }
             if let Some(ip) = said.your_ip {
                 out.field("Your IP", ip)?;
+            }
+            if let Some(upload_only) = said.upload_only {
+                out.field("Upload Only", if upload_only { "yes" } else { "no" })?;
+            }
+            if let Some(encryption) = said.encryption {
+                out.field("Prefers Encryption", if encryption { "yes" } else { "no" })?;
             }
         }
         let of = self.piece_count.map_or_else(String::new, |count| format!(" of {count}"));
@@ -300,6 +369,11 @@ impl Said {
             "peer_id": self.handshake.peer_id.to_string(),
             "client": self.client(),
             "client_by_id": wire::client_name(&self.handshake.peer_id),
+            "encryption": match self.obfuscation {
+                Some(Method::Plain) => "handshake",
+                Some(Method::Rc4) => "rc4",
+                None => "none",
+            },
             "reserved": hex(&self.handshake.reserved.0),
             "extensions": self.extensions(),
             "request_queue": said.request_queue,
@@ -307,6 +381,7 @@ impl Said {
             "metadata_size": said.metadata_size,
             "your_ip": said.your_ip,
             "upload_only": said.upload_only,
+            "prefers_encryption": said.encryption,
             "pieces": self.pieces.and_then(|pieces| match pieces {
                 Pieces::All => self.piece_count,
                 Pieces::Count(count) => Some(count),
@@ -332,11 +407,54 @@ struct Talk {
     peer: SocketAddr,
     decoder: Decoder,
     input: BytesMut,
+    /// What is sent and received goes through these.
+    ciphers: Option<[Rc4; 2]>,
 }
 
 impl Talk {
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.stream.write_all(bytes).await.map_err(|error| Failure::io(Exit::Network, self.peer, &error))
+        let mut bytes = bytes.to_vec();
+        if let Some([encipher, _]) = &mut self.ciphers {
+            encipher.apply(&mut bytes);
+        }
+        self.stream.write_all(&bytes).await.map_err(|error| Failure::io(Exit::Network, self.peer, &error))
+    }
+
+    /// Makes the connection an obfuscated one; the greeting is told along with that.
+    async fn obfuscate(
+        &mut self,
+        greeting: &[u8],
+        torrent: InfoHash,
+        methods: Methods,
+    ) -> Result<Method, Failure> {
+        let failed = |why: &dyn Display| {
+            Failure::new(Exit::Network, format!("{}: no encrypted connection: {why}", self.peer))
+        };
+        let (rng, mut words) = (Rng::new(random_seed()?), vec![]);
+        let greeting = Bytes::copy_from_slice(greeting);
+        let mut initiator = Initiator::new(torrent, methods, greeting, rng, &mut words);
+        loop {
+            self.stream.write_all(&words).await.map_err(|error| failed(&error))?;
+            words.clear();
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => return Err(failed(&"the peer closed it")),
+                Ok(_) => {}
+                Err(error) => return Err(failed(&error)),
+            }
+            let agreed =
+                initiator.handle_bytes(&mut self.input, &mut words).map_err(|error| failed(&error))?;
+            let Some(Agreed { method, decipher, encipher, .. }) = agreed else {
+                if self.input.starts_with(b"\x13BitTorrent protocol") {
+                    return Err(failed(&"the peer does not encrypt"));
+                }
+                continue;
+            };
+            self.ciphers = encipher.zip(decipher).map(|(encipher, mut decipher)| {
+                decipher.apply(&mut self.input);
+                [encipher, decipher]
+            });
+            return Ok(method);
+        }
     }
 
     /// The next frame; nothing at the end of the stream.
@@ -347,9 +465,14 @@ impl Talk {
             {
                 return Ok(Some(frame));
             }
+            let before = self.input.len();
             match self.stream.read_buf(&mut self.input).await {
                 Ok(0) => return Ok(None),
-                Ok(_) => {}
+                Ok(_) => {
+                    if let Some([_, decipher]) = &mut self.ciphers {
+                        decipher.apply(&mut self.input[before..]);
+                    }
+                }
                 // So ends a stream on whose other side something is left unread.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(error) => return Err(Failure::io(Exit::Network, self.peer, &error)),
@@ -379,6 +502,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a peer may take to answer the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a peer may take to agree to an encrypted connection.
+const OBFUSCATION_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long what follows the handshake may take.
 const REST_LIMIT: Duration = Duration::from_secs(3);

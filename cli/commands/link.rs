@@ -12,7 +12,10 @@ use fast_peer_core::id::{InfoHash, InfoHashes, TorrentId};
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::metainfo::{Metainfo, wrap_info};
 use fast_peer_core::session::{NewContent, NewTorrent, Notice};
+use fast_peer_core::wire::MAX_METADATA_LEN;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +31,7 @@ pub(crate) struct Asking {
     /// A tracker to ask besides the link's own; may be repeated
     #[arg(long, value_name = "URL")]
     pub(crate) tracker: Vec<String>,
-    /// Give up after so many seconds
+    /// Give up when nothing has come for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     stop_timeout: u64,
     #[command(flatten)]
@@ -52,7 +55,9 @@ impl Asking {
             let hash = new.hashes.swarm();
             let id = engine.add_link(new);
             let patience = Some(Duration::from_secs(self.stop_timeout));
-            let told = told(&mut engine, id, hash, patience, &self.progress).await;
+            let mut progress = Progress::new(&self.progress);
+            let told = told(&mut engine, id, hash, patience, &mut progress).await;
+            progress.end();
             engine.stop().await?;
             Ok(told?.metainfo)
         })
@@ -90,16 +95,17 @@ pub(crate) fn linked(magnet: &Magnet) -> Result<NewTorrent, Failure> {
     Ok(new)
 }
 
-/// Waits until peers have told what a torrent holds, and keeps it.
+/// Waits until peers have told what a torrent holds, and keeps it; for `patience` after each piece that came.
 pub(crate) async fn told(
     engine: &mut Engine,
     id: TorrentId,
     hash: InfoHash,
     patience: Option<Duration>,
-    progress: &progress::Args,
+    progress: &mut Progress,
 ) -> Result<NewContent, Failure> {
-    let end = Instant::now() + patience.unwrap_or(FOREVER);
-    let (mut progress, mut tick) = (Progress::new(progress), interval(TICK));
+    let patience = patience.unwrap_or(FOREVER);
+    let (mut end, mut pieces) = (Instant::now() + patience, 0);
+    let mut tick = interval(TICK);
     let mut stop = std::pin::pin!(interrupted());
     let told = loop {
         tokio::select! {
@@ -123,15 +129,18 @@ pub(crate) async fn told(
             }
             _ = tick.tick() => {
                 if let Some(status) = engine.status(id) {
+                    let have = status.metadata.map_or(0, |metadata| metadata.pieces_have);
+                    if have > pieces {
+                        (pieces, end) = (have, Instant::now() + patience);
+                    }
                     progress.show(&[(hash.to_string(), status)]);
                 }
             }
         }
     };
-    progress.end();
     let content = told?;
-    keep(&content.metainfo);
     refuse_without_hashes(&hash.to_string(), &content.metainfo)?;
+    keep(&content.metainfo);
     Ok(content)
 }
 
@@ -144,16 +153,25 @@ pub(crate) fn keep(torrent: &Metainfo) {
 }
 
 /// What peers told at another time.
-fn kept(hashes: InfoHashes) -> Option<Metainfo> {
-    let bytes = std::fs::read(path(hashes.swarm())?).ok()?;
+pub(super) fn kept(hashes: InfoHashes) -> Option<Metainfo> {
+    let mut bytes = vec![];
+    File::open(path(hashes.swarm())?).ok()?.take(MAX_KEPT).read_to_end(&mut bytes).ok()?;
     // Whatever happened to the file, its hash tells.
     let torrent = Metainfo::parse(&bytes).ok().filter(|torrent| hashes.are_among(torrent.hashes()))?;
     refuse_without_hashes("kept metadata", &torrent).is_ok().then_some(torrent)
 }
 
+/// Whether what peers told of a torrent was kept.
+pub(super) fn is_kept(hash: InfoHash) -> bool {
+    path(hash).is_some_and(|path| path.exists())
+}
+
 fn path(hash: InfoHash) -> Option<PathBuf> {
     Some(paths::cache()?.join("metadata").join(format!("{hash}.torrent")))
 }
+
+/// The longest metadata that peers can tell, and what a torrent file has around it.
+const MAX_KEPT: u64 = MAX_METADATA_LEN as u64 + 64;
 
 /// Nobody waits for longer.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);

@@ -1,6 +1,7 @@
 //! `piece`: one piece of a torrent, and nothing else.
 
-use super::{create, link, progress};
+use super::progress::{self, Progress};
+use super::{create, link};
 use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
@@ -73,7 +74,9 @@ impl Args {
             let folder = tempfile::tempdir();
             let folder = folder.map_err(|error| Failure::io(Exit::Directory, "temporary folder", &error))?;
             let (mut engine, _) = self.network.start(&outside).await?;
-            let stored = self.download(&mut engine, new, folder.path()).await;
+            let mut progress = Progress::new(&self.progress);
+            let stored = self.download(&mut engine, new, folder.path(), &mut progress).await;
+            progress.end();
             engine.stop().await?;
             let Stored { torrent, piece, storage } = stored?;
             let bytes = read_back(&torrent, piece, storage).await?;
@@ -100,6 +103,7 @@ impl Args {
         engine: &mut Engine,
         mut new: NewTorrent,
         folder: &Path,
+        progress: &mut Progress,
     ) -> Result<Stored, Failure> {
         new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
         let (id, stored) = match new.content.take() {
@@ -111,13 +115,13 @@ impl Args {
             None => {
                 let (hash, patience) = (new.hashes.swarm(), Duration::from_secs(self.stop_timeout));
                 let id = engine.add_link(new);
-                let content = link::told(engine, id, hash, Some(patience), &self.progress).await?;
+                let content = link::told(engine, id, hash, Some(patience), progress).await?;
                 let (content, stored) = self.choose(content, folder)?;
                 engine.set_content(id, content, stored.storage.clone());
                 (id, stored)
             }
         };
-        self.wait(engine, id, stored.piece).await?;
+        self.wait(engine, id, &stored, progress).await?;
         Ok(stored)
     }
 
@@ -132,9 +136,16 @@ impl Args {
     }
 
     /// Waits until the piece has its right bytes in the files.
-    async fn wait(&self, engine: &mut Engine, id: TorrentId, piece: PieceIndex) -> Result<(), Failure> {
+    async fn wait(
+        &self,
+        engine: &mut Engine,
+        id: TorrentId,
+        stored: &Stored,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
         let patience = Duration::from_secs(self.stop_timeout);
         let (mut received, mut last) = (0, Instant::now());
+        let mut shown = None;
         let mut tick = interval(TICK);
         let mut stop = std::pin::pin!(interrupted());
         loop {
@@ -147,18 +158,22 @@ impl Args {
                     }
                     Some(
                         notice @ (Notice::TrackerFailed { .. } | Notice::HashFailed { .. } | Notice::Banned { .. }),
-                    ) => eprintln!("fast-peer: {}", one_line(&notice.to_string())),
+                    ) => progress.say(&format!("fast-peer: {}", one_line(&notice.to_string()))),
                     Some(_) => {}
                     None => return Err(Failure::new(Exit::Unknown, "the session ended")),
                 },
                 _ = tick.tick() => {}
             }
             if engine.with_session(|session| {
-                session.content(id).is_some_and(|content| content.stored().has(piece))
+                session.content(id).is_some_and(|content| content.stored().has(stored.piece))
             }) {
                 return Ok(());
             }
             let Some(status) = engine.status(id) else { continue };
+            if shown.is_none_or(|shown: Instant| shown.elapsed() >= SHOW_EVERY) {
+                shown = Some(Instant::now());
+                progress.show(&[(stored.torrent.name().to_owned(), status.clone())]);
+            }
             if status.down_bytes > received {
                 (received, last) = (status.down_bytes, Instant::now());
             } else if last.elapsed() >= patience {
@@ -205,3 +220,6 @@ async fn read_back(torrent: &Metainfo, piece: PieceIndex, storage: StorageSpec) 
 
 /// How often the piece is looked for; after each notice as well.
 const TICK: Duration = Duration::from_millis(20);
+
+/// How often progress is looked at.
+const SHOW_EVERY: Duration = Duration::from_millis(500);

@@ -5,13 +5,14 @@ use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line};
+use crate::port_map;
 use crate::storage;
 use crate::way::{HostPort, Outside};
 use crate::{engine, output};
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{NewTorrent, Notice};
+use fast_peer_core::session::{NewContent, NewTorrent, Notice};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -57,18 +58,19 @@ impl Args {
         let outside = self.network.way.open()?;
         let torrents = self.all_torrents(&outside).await?;
         let peers = outside.resolve(&self.peer).await?;
-        let mut config = self.network.config();
+        let mut config = self.network.config()?;
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
         let (mut engine, port) = self.network.start_with(&outside, config).await?;
         let mut names = BTreeMap::new();
         let mut total = 0;
-        for (torrent, data) in torrents {
+        for (mut new, data) in torrents {
+            let content = new.content.as_ref().expect("what is not known is refused");
+            let torrent = Arc::clone(&content.metainfo);
             let priorities = vec![Priority::Normal; torrent.files().len()];
             let spec = storage::existing(&torrent, &data, &priorities)?;
             total += torrent.lengths().total();
-            let mut new = NewTorrent::new(Arc::clone(&torrent));
-            new.peers.clone_from(&peers);
+            new.peers.extend(&peers);
             new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
             names.insert(engine.add(new, spec), torrent);
         }
@@ -109,16 +111,20 @@ impl Args {
         }
     }
 
-    async fn all_torrents(&self, outside: &Outside) -> Result<Vec<(Arc<Metainfo>, PathBuf)>, Failure> {
+    /// What to seed, and where it is. What it holds is known of each.
+    async fn all_torrents(&self, outside: &Outside) -> Result<Vec<(NewTorrent, PathBuf)>, Failure> {
         let Some(folder) = &self.torrents else {
             let source = self.torrent.as_ref().expect("the parser asks for one of both");
             let data = self.data.clone().unwrap_or_else(|| PathBuf::from("."));
-            let Some(content) = link::find(outside, source).await?.content else {
+            let mut new = link::find(outside, source).await?;
+            let Some(content) = new.content else {
                 let message =
                     format!("{}: what it holds is not known here: download it first", source.display());
                 return Err(Failure::new(Exit::Magnet, message));
             };
-            return Ok(vec![(content.metainfo, data)]);
+            // Whatever files the link selects: what is shared is all that it names.
+            new.content = Some(NewContent::new(content.metainfo));
+            return Ok(vec![(new, data)]);
         };
         let data = self.torrent.as_ref().map_or_else(|| PathBuf::from("."), PathBuf::from);
         let entries = std::fs::read_dir(folder).map_err(|e| Failure::io(Exit::Open, folder.display(), &e))?;
@@ -132,7 +138,8 @@ impl Args {
         paths.sort();
         let mut torrents = vec![];
         for path in paths {
-            torrents.push((Arc::new(load_whole(outside, path.as_os_str()).await?), data.clone()));
+            let torrent = Arc::new(load_whole(outside, path.as_os_str()).await?);
+            torrents.push((NewTorrent::new(torrent), data.clone()));
         }
         if torrents.is_empty() {
             return Err(Failure::new(Exit::Open, format!("{}: no torrent in it", folder.display())));
@@ -172,7 +179,7 @@ fn tell(
         Notice::DiskTrouble { .. } | Notice::TrackerFailed { .. } => {
             eprintln!("fast-peer: {}", output::one_line(&notice.to_string()));
         }
-        _ => {}
+        _ => port_map::tell(notice, out)?,
     }
     out.flush()
 }

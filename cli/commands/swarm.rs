@@ -1,6 +1,6 @@
 //! What commands need that talk about a torrent without downloading it: its hash, and where its peers may be.
 
-use super::{Source, is_web_address, load};
+use super::{Source, is_web_address, link, load};
 use crate::engine;
 use crate::exit::{Exit, Failure};
 use crate::output::one_line;
@@ -22,7 +22,7 @@ pub(super) struct Swarm {
     pub(super) trackers: Vec<TrackerUrl>,
     /// Hosts and ports of peers that a link names.
     pub(super) peers: Vec<(String, u16)>,
-    /// All about the torrent, unless only its hash is known.
+    /// All about the torrent, unless only its hash is known here.
     pub(super) torrent: Option<Box<Metainfo>>,
 }
 
@@ -47,11 +47,13 @@ impl Swarm {
                 torrent: Some(torrent),
             },
             Source::Magnet(magnet) => {
+                // What peers told before may say that the torrent is private.
+                let torrent = magnet.hashes().and_then(link::kept).map(Box::new);
                 let truncated = magnet.info_hash_v2.map(|hash| hash.truncated());
                 let info_hash = magnet.info_hash.or(truncated).expect("a link without a hash is refused");
                 let name = magnet.name.unwrap_or_else(|| info_hash.to_string());
                 let (trackers, peers) = (tiers(vec![magnet.trackers]), magnet.peers);
-                Self { name, info_hash, trackers, peers, torrent: None }
+                Self { name, info_hash, trackers, peers, torrent }
             }
         })
     }

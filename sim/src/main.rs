@@ -1,6 +1,7 @@
 //! Runs named scenarios by hand: `cargo run -p sim -- --scenario liar --seed 7 --trace`.
 
 mod network;
+mod paths;
 
 use clap::{Parser, Subcommand};
 use sim::swarm::{self, Keep, Scenario};
@@ -36,12 +37,16 @@ struct Args {
 enum Command {
     /// A network of DHT nodes.
     Dht(network::DhtArgs),
+    /// Streams of uTP on many paths.
+    Utp(paths::UtpArgs),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Command::Dht(args)) = &args.command {
-        return network::run(args);
+    match &args.command {
+        Some(Command::Dht(args)) => return network::run(args),
+        Some(Command::Utp(args)) => return paths::run_tables(args),
+        None => {}
     }
     let scenarios = swarm::all();
     if args.list {

@@ -260,7 +260,7 @@ fn from_node_to_files(world: &mut World) {
 }
 
 fn with_dht(content: &Rc<Content>, bootstrap: Vec<(String, u16)>) -> Setup {
-    let dht = Some(DhtConfig { bootstrap, read_only: false });
+    let dht = Some(DhtConfig { bootstrap, ..DhtConfig::default() });
     Setup { config: Config { dht, ..Config::default() }, ..Setup::new(content) }
 }
 

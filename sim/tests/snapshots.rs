@@ -1,7 +1,8 @@
 //! Traces of small encounters, for a person to read: what changes in them is what changed in the protocol.
 
 use core::time::Duration;
-use fast_peer_core::session::Event;
+use fast_peer_core::mse::Methods;
+use fast_peer_core::session::{Encryption, Event, Policy};
 use sim::swarm::{Access, Behaviour, Pair, Plan, Topic, World};
 
 /// What peers say to each other.
@@ -74,6 +75,25 @@ fn a_piece_that_fails_its_hash_is_fetched_again() {
     pair.add_peer(pair.a);
     pair.complete(500);
     check("hash_failure", &pair.world);
+}
+
+/// The first try is obfuscated, and everything on it is sent by RC4.
+#[test]
+fn a_download_over_an_obfuscated_connection() {
+    let [any, rc4] =
+        [Methods::ALL, Methods::RC4].map(|methods| Encryption { methods, ..Encryption::default() });
+    let mut pair = Pair::with_encryption(&plan(), PEERS, [rc4, any], true);
+    pair.complete(500);
+    check("obfuscated", &pair.world);
+}
+
+/// The first try is obfuscated, and the second one isn't.
+#[test]
+fn a_peer_that_does_not_obfuscate_is_dialled_again() {
+    let plain = Encryption { incoming: Policy::Off, outgoing: Policy::Off, methods: Methods::ALL };
+    let mut pair = Pair::with_encryption(&plan(), PEERS, [plain, Encryption::default()], true);
+    pair.complete(500);
+    check("not_obfuscated", &pair.world);
 }
 
 /// Started, completed, stopped.

@@ -88,15 +88,20 @@ pub(crate) struct Content {
 impl Content {
     /// Files of these names and lengths in a folder, in pieces of 32 KiB.
     pub(crate) fn folder(files: &[(&str, usize)]) -> Self {
-        Self::new("content", files)
+        Self::new("content", files, false)
     }
 
     /// One file.
     pub(crate) fn file(len: usize) -> Self {
-        Self::new("file.bin", &[("", len)])
+        Self::new("file.bin", &[("", len)], false)
     }
 
-    fn new(name: &'static str, files: &[(&str, usize)]) -> Self {
+    /// One file, of a private torrent.
+    pub(crate) fn private(len: usize) -> Self {
+        Self::new("file.bin", &[("", len)], true)
+    }
+
+    fn new(name: &'static str, files: &[(&str, usize)], private: bool) -> Self {
         let folder = tempfile::tempdir().expect("there is room");
         let mut rng = Rng::from_number(7);
         for (path, len) in files {
@@ -108,7 +113,8 @@ impl Content {
             fs::write(path, bytes).expect("there is room");
         }
         let torrent = folder.path().join("a.torrent");
-        run(args!["create", folder.path().join(name), "-s", "32K", "-o", &torrent]).ends_with(0);
+        let create = args!["create", folder.path().join(name), "-s", "32K", "-o", &torrent];
+        run(create.iter().chain(private.then_some(&"-p".into()))).ends_with(0);
         Self { folder, torrent, name }
     }
 

@@ -49,6 +49,29 @@ fn a_handshake_shows_the_peer() {
 }
 
 #[test]
+fn a_handshake_shows_whether_the_peer_encrypts() {
+    let content = Content::file(100_000);
+    let greet = |seeder: &Seeder, policy: &str, method: &str| {
+        let options = args!["--encryption", policy, "--encryption-method", method, "--json"];
+        let greeting = args!["handshake", &content.torrent, seeder.addr()];
+        run(greeting.iter().chain(&options))
+    };
+    let seeder = Seeder::start(&content);
+    for (policy, method, encryption) in
+        [("off", "any", "none"), ("prefer", "any", "handshake"), ("require", "rc4", "rc4")]
+    {
+        let said = greet(&seeder, policy, method).ends_with(0).json();
+        assert_eq!((&said["encryption"], &said["pieces"]), (&encryption.into(), &4.into()), "{said}");
+    }
+    let plain = Seeder::with(&content, &args!["--encryption", "off"]);
+    assert_eq!(greet(&plain, "prefer", "any").ends_with(0).json()["encryption"], "none");
+    let refused = greet(&plain, "require", "any").ends_with(6);
+    assert!(refused.stderr.contains("no encrypted connection"), "{}", refused.stderr);
+    let forced = Seeder::with(&content, &args!["--encryption", "require"]);
+    greet(&forced, "off", "any").ends_with(6);
+}
+
+#[test]
 fn a_handshake_with_nonsense_is_refused() {
     use std::io::{Read as _, Write as _};
 
@@ -68,7 +91,7 @@ fn a_handshake_with_nonsense_is_refused() {
             stream.write_all(&reply).unwrap();
             greeting
         });
-        let ran = run(args!["handshake", "11".repeat(20), addr]).ends_with(code);
+        let ran = run(args!["handshake", "11".repeat(20), addr, "--encryption", "off"]).ends_with(code);
         assert!(format!("{}{}", ran.text(), ran.stderr).contains(why), "{}{}", ran.text(), ran.stderr);
         assert_eq!(peer.unwrap().join().unwrap()[28..48], hash);
     }
@@ -83,7 +106,7 @@ fn an_echo_is_no_peer() {
         // Ends when the other side does.
         let _: std::io::Result<u64> = std::io::copy(&mut &stream, &mut &stream);
     });
-    let ran = run(args!["handshake", "11".repeat(20), addr]).ends_with(6);
+    let ran = run(args!["handshake", "11".repeat(20), addr, "--encryption", "off"]).ends_with(6);
     assert!(ran.stderr.contains("this client itself"), "{}", ran.stderr);
     echo.unwrap().join().unwrap();
 }

@@ -206,12 +206,15 @@ fn peers_are_named_with_their_source() {
         "0",
     ];
     let mut leecher = command(args).spawn().unwrap();
-    let pex =
-        args!["peers", content.info_hash(), "--source", "pex", "--peer", other.addr(), "--timeout", "3"];
-    let is_told = |_| run(&pex).text().contains(" pex\n");
-    let told = (0..20).any(is_told);
+    let pex = args!["--source", "pex", "--timeout", "3"];
+    let by_hash = args!["peers", content.info_hash(), "--peer", other.addr()];
+    let by_link = args!["peers", format!("{}&x.pe={}", link(&content), other.addr())];
+    let told = [&by_hash[..], &by_link].map(|args| {
+        let is_told = |_| run(args.iter().chain(&pex)).text().contains(" pex\n");
+        (0..20).any(is_told)
+    });
     leecher.kill().and_then(|()| leecher.wait()).unwrap();
-    assert!(told, "no peer told of another");
+    assert_eq!(told, [true; 2], "no peer told of another");
 }
 
 #[test]
@@ -364,4 +367,69 @@ fn the_demo_needs_no_tracker() {
     assert_eq!((&said["tracker"], &said["nodes"]), (&Value::Null, &32.into()));
     let text = run(args!["demo", "--trackerless"]).ends_with(0).text();
     assert!(text.contains("DHT:     32 nodes\n") && text.contains("every byte is right"), "{text}");
+}
+
+/// BEP 27: what peers told once is enough to know that nobody else may be asked, and that no peer is kept.
+#[test]
+fn a_link_that_turned_out_private_is_left_to_its_trackers() {
+    let (nodes, content) = (Nodes::start(2), Content::private(100_000));
+    let (seeder, hash) = (Seeder::start(&content), content.info_hash());
+    let cache = content.root().join("cache");
+    let ran = |args: &[OsString]| {
+        let ran = nodes.command(args).env("XDG_CACHE_HOME", &cache).output().unwrap();
+        Ran::from(ran)
+    };
+    let met = cache.join("fast-peer/peers").join(&hash);
+    fs::create_dir_all(met.parent().unwrap()).unwrap();
+    fs::write(&met, format!("{}\n", seeder.addr())).unwrap();
+    let download = args!["download", &hash, "-d", content.place(), "--peer", seeder.addr()];
+    ran(&[&download[..], &here()].concat()).ends_with(0);
+    content.assert_copied();
+    assert!(!met.exists(), "it keeps peers of a private torrent");
+    for source in ["dht", "pex", "lsd"] {
+        let refused = ran(&args!["peers", &hash, "--source", source]).ends_with(28);
+        assert!(refused.stderr.contains("private"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_link_says_whom_to_tell_of_what_is_seeded() {
+    let (content, tracker) = (Content::file(100_000), Tracker::start());
+    let (seeder, hash) = (Seeder::start(&content), content.info_hash());
+    let cache = content.root().join("cache");
+    let link = format!("{}&tr={}&x.pe={}", link(&content), tracker.http(), seeder.addr());
+    let args = args!["download", &link, "-d", content.place()];
+    let mut download = command(args.iter().chain(&here()));
+    Ran::from(download.env("XDG_CACHE_HOME", &cache).output().unwrap()).ends_with(0);
+    let seeded = args!["--json", "seed", &link, content.place(), "--bind", "127.0.0.1", "--port", "0"];
+    let mut seed = command(&seeded);
+    seed.env("XDG_CACHE_HOME", &cache);
+    let _second = Seeder::spawn(seed);
+    tracker.wait_for(&hash, |counts| counts.seeders == 1);
+}
+
+#[test]
+fn progress_is_shown_as_it_is_asked_for() {
+    let content = Content::file(300_000);
+    let seeder = Seeder::start(&content);
+    let out = content.root().join("piece");
+    let piece = args!["piece", "-f", "-o", &out, &content.torrent, "2"];
+    let stream = args!["download", &content.torrent, "-o", "-"];
+    for args in [&piece[..], &stream] {
+        let said = |more: &[OsString]| {
+            let from = args!["--peer", seeder.addr(), "--tracker", format!("http://{NOBODY}/announce")];
+            run(args.iter().chain(&here()).chain(&from).chain(more)).ends_with(0).stderr
+        };
+        let json = said(&args!["--progress", "json"]);
+        assert!(!json.is_empty() && lines(&json).iter().all(|line| line["wanted"].is_u64()), "{json}");
+        assert_eq!(said(&args!["--quiet"]), "");
+    }
+}
+
+#[test]
+fn no_key_is_left_of_a_value_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    run(args!["dht", "put", "no bencode", "--bencode", "--generate-key", &key]).ends_with(28);
+    assert!(!key.exists(), "there is a key without a value");
 }

@@ -118,7 +118,8 @@ impl Put {
             value.bytes(self.value.as_bytes());
             value.finish()
         };
-        let key = self.key()?;
+        let seed = self.seed()?;
+        let key = seed.as_ref().map(SecretKey::from_seed);
         if key.is_none() && (self.salt.is_some() || self.seq.is_some() || self.cas.is_some()) {
             let message = "--salt, --seq and --cas are for values under a key: name one by --key-file";
             return Err(Failure::new(Exit::Option, message));
@@ -130,6 +131,9 @@ impl Put {
             None => Item::immutable(&value),
         };
         let mut item = checked.map_err(|error| refused(&error))?;
+        if let (Some(path), Some(seed)) = (&self.generate_key, seed) {
+            write_secret(path, &format!("{}\n", hex(&seed)))?;
+        }
         let mut asker = self.asking.start(&self.asking.way.open()?).await?;
         let put = async {
             if let (Some(key), None) = (&key, self.seq) {
@@ -156,11 +160,10 @@ impl Put {
         out.line(format_args!("# stored at {} nodes", summary.stored))
     }
 
-    fn key(&self) -> Result<Option<SecretKey>, Failure> {
-        if let Some(path) = &self.generate_key {
-            let seed = engine::random_seed()?;
-            write_secret(path, &format!("{}\n", hex(&seed)))?;
-            return Ok(Some(SecretKey::from_seed(&seed)));
+    /// What the key is made from under which the value is put, if it is put under one.
+    fn seed(&self) -> Result<Option<[u8; 32]>, Failure> {
+        if self.generate_key.is_some() {
+            return Ok(Some(engine::random_seed()?));
         }
         let Some(path) = &self.key_file else { return Ok(None) };
         let bytes = read_input(path.as_os_str(), MAX_KEY_FILE)?;
@@ -171,7 +174,7 @@ impl Put {
                 format!("{}: not a key: it takes 32 bytes, or 64 hexadecimal digits", path.display());
             Failure::new(Exit::Option, message)
         })?;
-        Ok(Some(SecretKey::from_seed(&seed)))
+        Ok(Some(seed))
     }
 }
 

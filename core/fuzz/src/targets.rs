@@ -12,15 +12,19 @@ use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
 use fast_peer_core::dht::saved::{self, MAX_CONTACTS};
 use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Saved, Task};
 use fast_peer_core::id::{InfoHash, LookupId};
+use fast_peer_core::ip_filter::{Builder, LineError, MAX_LINE, Range};
 use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
+use fast_peer_core::mse::{self, Initiator, Methods, Responder, torrent_mark};
+use fast_peer_core::portmap::{self, PortMapper, Router};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::socks5::{self, Login, Name, Negotiation, Relayed};
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
 };
+use fast_peer_core::utp::{self, Kind, Packet, Utp};
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, MAX_PEX_PEERS,
     METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
@@ -41,14 +45,19 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
+    ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
+    ("mse", mse),
     ("path_sanitise", path_sanitise),
+    ("portmap", portmap),
     ("socks5", socks5),
     ("udp_tracker", udp_tracker),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
+    ("utp_packet", utp_packet),
+    ("utp_session", utp_session),
     ("wire_stream", wire_stream),
 ];
 
@@ -211,6 +220,37 @@ pub fn http_tracker(data: &[u8]) {
     assert!(Document::parse(&body, Limits::FILE).is_ok_and(|document| document.quirks().is_empty()));
 }
 
+/// Every line is taken in or refused. What was taken in is blocked from end to end and written out reads as the same;
+/// no two of the ranges that come of it overlap or touch.
+pub fn ip_filter(data: &[u8]) {
+    let mut all = Builder::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let mut alone = Builder::new();
+        let result = alone.line(line);
+        assert_eq!(result == Err(LineError::TooLong), line.len() > MAX_LINE);
+        assert_eq!(all.line(line), result);
+        let Some(range) = alone.build().ranges().next() else { continue };
+        let (first, last) = (range.first(), range.last());
+        assert_eq!(Range::new(first, last), Some(range));
+        let mut again = Builder::new();
+        again.line(format!("{first}-{last}").as_bytes()).expect("a range is written as it is read");
+        assert_eq!(again.build().ranges().next(), Some(range));
+    }
+    let taken = all.len();
+    let filter = all.build();
+    assert!(filter.len() <= taken);
+    let mut before: Option<Range> = None;
+    for range in filter.ranges() {
+        assert!(before.is_none_or(|before| Range::new(before.last(), range.first()).is_some()
+            || before.first().is_ipv4() && range.first().is_ipv6()));
+        // What begins or ends among the IPv4 addresses that are written as IPv6 blocks none of those.
+        for end in [range.first(), range.last()].into_iter().filter(|end| *end == end.to_canonical()) {
+            assert_eq!(filter.blocks(end), !fast_peer_core::address::is_local(end), "{end}");
+        }
+        before = Some(range);
+    }
+}
+
 /// A call into the local network survives being written and read again, and names neither too many torrents nor none.
 pub fn lsd(data: &[u8]) {
     let Some(call) = Announcement::parse(data) else { return };
@@ -221,6 +261,38 @@ pub fn lsd(data: &[u8]) {
         assert!(written.len() <= lsd::MAX_LEN);
         assert_eq!(Announcement::parse(&written).as_ref(), Some(&call));
     }
+}
+
+/// Whatever is said in the name of a router, it is asked little, and no port is mapped but the one that was asked for.
+///
+/// The input is a row of datagrams, each with the length and the seconds since the last before it.
+pub fn portmap(data: &[u8]) {
+    let gateway = SocketAddr::from(([192, 168, 1, 1], 5351));
+    let mut mapper = PortMapper::new(portmap::Mode::Auto, Rng::from_number(1));
+    let router = Router { local: [192, 168, 1, 7].into(), gateway: Some([192, 168, 1, 1].into()) };
+    let (mut now, mut out) = (Timestamp::ZERO, Outbox::new());
+    mapper.handle_event(now, portmap::Event::Start { router, port: 6881 }, &mut out);
+    let (mut rest, mut heard) = (data, 0);
+    while let [len, secs, more @ ..] = rest {
+        let (datagram, after) = more.split_at(more.len().min(usize::from(*len)));
+        (now, rest, heard) = (now + Duration::from_secs(u64::from(*secs)), after, heard + 1);
+        mapper.handle_timeout(now, &mut out);
+        let mut data = BytesMut::from(datagram);
+        // An answer of PCP counts only with the nonce of a question, which no input could guess.
+        let asked = out.iter().rev().find_map(|action| match action {
+            portmap::Action::Send { data, .. } if data[0] == 2 => data.get(24..36),
+            _ => None,
+        });
+        if let (Some(nonce), Some(place)) = (asked, data.get_mut(24..36)) {
+            place.copy_from_slice(nonce);
+        }
+        mapper.handle_event(now, portmap::Event::Datagram { from: gateway, data: data.freeze() }, &mut out);
+        assert!(mapper.poll_timeout().is_none_or(|due| due.at > now));
+    }
+    let sent = out.iter().filter(|action| matches!(action, portmap::Action::Send { .. })).count();
+    assert!(sent <= 8 + 4 * heard, "{sent} questions after {heard} answers");
+    assert!(out.iter().all(|action| !matches!(action, portmap::Action::Mapped(it) if it.external == 0)));
+    mapper.handle_event(now, portmap::Event::Stop, &mut out);
 }
 
 /// A talk with a proxy takes what it wants and no more, and ends once; a relayed datagram is read as it was written.
@@ -293,6 +365,75 @@ pub fn metainfo(data: &[u8]) {
     assert!(Magnet::from(&torrent).swarm_hash().is_some());
 }
 
+/// Both ends of an obfuscated handshake, and somebody between them who knows the secret: what is changed in the cipher is
+/// changed alike in what it says.
+///
+/// The input is the method that the responder allows, how the stream is cut, and two rows of changes (at, in two bytes, and
+/// what to turn over): a byte with their number, and those of the initiator's words; then all that is left, of the
+/// responder's.
+pub fn mse(data: &[u8]) {
+    let [allowed, cut, count, changes @ ..] = data else { return };
+    let (ours, allowed) = (InfoHash([9; 20]), Methods(u32::from(*allowed)));
+    let (changes, _) = changes.as_chunks::<3>();
+    let (of_initiator, of_responder) = changes.split_at(usize::from(*count).min(changes.len()));
+    let rng = Rng::from_number(3);
+    let (mut out, first) = (vec![], Bytes::from_static(b"first words"));
+    let mut initiator = Initiator::new(ours, Methods::ALL, first.clone(), rng.fork("initiator"), &mut out);
+    let mut responder = Responder::new(allowed, rng.fork("responder"));
+    let (mut to_responder, mut to_initiator) = (BytesMut::new(), BytesMut::new());
+    let (mut passed, mut ends) = ([0, 0], [None, None]);
+    let change = |words: &mut [u8], passed: &mut usize, changes: &[[u8; 3]]| {
+        for [high, low, mask] in changes {
+            let at = usize::from(u16::from_be_bytes([*high, *low]));
+            if let Some(byte) = at.checked_sub(*passed).and_then(|at| words.get_mut(at)) {
+                *byte ^= mask;
+            }
+        }
+        *passed += words.len();
+    };
+    for _ in 0..3 {
+        change(&mut out, &mut passed[0], of_initiator);
+        let mut answer = vec![];
+        for part in out.chunks(usize::from(*cut).max(1)) {
+            to_responder.extend_from_slice(part);
+            if ends[0].is_none() {
+                let known = |mark| (mark == torrent_mark(ours)).then_some(ours);
+                match responder.handle_bytes(&mut to_responder, &mut answer, known) {
+                    Ok(None) => {}
+                    Ok(Some(agreed)) => ends[0] = Some(agreed),
+                    Err(_) => return,
+                }
+            }
+            assert!(
+                to_responder.len() <= part.len() + 2048 + 40,
+                "it holds back no more than its first words"
+            );
+        }
+        out.clear();
+        change(&mut answer, &mut passed[1], of_responder);
+        for part in answer.chunks(usize::from(*cut).max(1)) {
+            to_initiator.extend_from_slice(part);
+            if ends[1].is_none() {
+                match initiator.handle_bytes(&mut to_initiator, &mut out) {
+                    Ok(None) => {}
+                    Ok(Some(agreed)) => ends[1] = Some(agreed),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+    assert!(passed.iter().all(|sent| *sent <= 96 + 2 * 512 + 40 + 16 + first.len()), "{passed:?}");
+    let untouched = changes.iter().all(|[.., mask]| *mask == 0);
+    match ends {
+        [Some(responded), Some(initiated)] => {
+            assert!(Methods::ALL.has(initiated.method) && allowed.has(responded.method));
+            assert_eq!(initiated.decipher.is_some(), initiated.method == mse::Method::Rc4);
+            assert!(!untouched || initiated.method == responded.method && responded.first == first);
+        }
+        _ => assert!(!untouched || !allowed.has(mse::Method::Plain) && !allowed.has(mse::Method::Rc4)),
+    }
+}
+
 /// A component stays one component, and cleaning it again changes nothing.
 pub fn path_sanitise(data: &[u8]) {
     let clean = metainfo::sanitise_or_underscore(data);
@@ -358,6 +499,79 @@ pub fn ut_pex(data: &[u8]) {
     let ports = message.added.iter().map(|(addr, _)| addr).chain(&message.dropped).map(SocketAddr::port);
     assert!(ports.into_iter().all(|port| port != 0));
     assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
+}
+
+/// A packet that is read is told apart from the port's other protocols, and survives being written and read again.
+pub fn utp_packet(data: &[u8]) {
+    let Some(packet) = Packet::parse(data) else { return };
+    assert!(utp::is_utp(data) && data.ends_with(packet.payload) && packet.sack.len() <= utp::MAX_SACK_LEN);
+    let mut bytes = BytesMut::new();
+    if packet.sack.is_empty() {
+        packet.header.encode(&mut bytes);
+    } else {
+        packet.header.encode_with_sack(packet.sack, &mut bytes);
+    }
+    bytes.extend_from_slice(packet.payload);
+    assert_eq!(Packet::parse(&bytes), Some(packet));
+}
+
+/// Whatever the remotes of two streams send, what comes of each is in order, and nothing grows without end.
+///
+/// The input is a row of steps, each with four bytes of a head (what, how long after the last, and the length in two)
+/// and so many bytes. Packets are turned so that their names and numbers are near to what they should be.
+pub fn utp_session(mut data: &[u8]) {
+    let (mut now, mut out, mut buffer) = (Timestamp::ZERO, Outbox::new(), BytesMut::new());
+    let mut streams = Utp::new(utp::Config::default(), Rng::from_number(1));
+    let from = SocketAddr::from(([8, 8, 8, 8], 1));
+    let mut open = vec![streams.connect(now, from, &mut out).expect("there is none yet")];
+    let mut last = None;
+    while let Some(([what, wait, high, low], rest)) = data.split_first_chunk() {
+        let (bytes, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])).min(rest.len()));
+        data = rest;
+        now = now + Duration::from_millis(20 * u64::from(*wait));
+        let stream = open[usize::from(*what >> 4) % open.len()];
+        match what & 7 {
+            0 => streams.write(now, stream, [Bytes::copy_from_slice(bytes)], &mut out),
+            1 => streams.set_credit(stream, u32::from(*low) << 8, &mut out),
+            2 if *wait == 0 => streams.close(now, stream, &mut out),
+            3 => streams.handle_datagram(now, from, Bytes::copy_from_slice(bytes), &mut out),
+            _ => {
+                let mut bytes = BytesMut::from(bytes);
+                if let (Some(last), Some(head)) = (last, bytes.get_mut(..utp::HEADER_LEN)) {
+                    turn(last, head);
+                }
+                streams.handle_datagram(now, from, bytes.freeze(), &mut out);
+            }
+        }
+        if streams.poll_timeout().is_some_and(|due| due.at <= now) {
+            streams.handle_timeout(now, &mut out);
+            assert!(streams.poll_timeout().is_none_or(|next| next.at > now));
+        }
+        for action in out.drain(..) {
+            if let utp::Action::Incoming { stream, .. } = action {
+                open.push(stream);
+            }
+        }
+        let mut pulls = 0;
+        while let Some(transmit) = streams.poll_transmit(now, &mut buffer, 16) {
+            for packet in buffer.split().chunks(transmit.segment_len) {
+                last = Some(Packet::parse(packet).expect("what is written can be read").header);
+            }
+            pulls += 1;
+            assert!(pulls < 10_000, "it is silent some time");
+        }
+    }
+}
+
+/// Makes of the name and the numbers of a packet what they are as differences to those of a packet of the other side.
+fn turn(last: utp::Header, head: &mut [u8]) {
+    let short = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let connection =
+        last.connection.wrapping_add(short(2) % 3).wrapping_sub(u16::from(last.kind != Kind::Syn));
+    let (seq, ack) = (last.ack.wrapping_add(1 + short(16) % 64), last.seq.wrapping_sub(short(18) % 64));
+    for (at, number) in [(2, connection), (16, seq), (18, ack)] {
+        head[at..at + 2].copy_from_slice(&number.to_be_bytes());
+    }
 }
 
 /// A stream gives the same frames however it is cut, and each message is read again as it was when it is written.

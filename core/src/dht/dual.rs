@@ -12,9 +12,8 @@ use core::net::SocketAddr;
 
 /// A node of each family side by side, which is one to whoever drives it.
 ///
-/// A lookup runs in both networks, and is over when it is in both; but a network where there is nobody to ask does not
-/// hold up the other. Each node tells the other of nodes of its family, so
-/// that one well-known address brings us into both.
+/// A lookup runs in both networks, and is over when it is in both; but a network where nobody answers does not hold up
+/// the other. Each node tells the other of nodes of its family, so that one well-known address brings us into both.
 #[derive(Debug)]
 pub struct Dht {
     nodes: [Option<Node>; 2],
@@ -26,8 +25,8 @@ pub struct Dht {
 /// A lookup that runs in both networks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Joined {
-    /// In how many it is not over.
-    open: usize,
+    /// In which of them it is not over.
+    open: [bool; 2],
     summary: Summary,
     /// The number of the best item so far, if there was any.
     best: Option<Option<i64>>,
@@ -86,7 +85,10 @@ impl Dht {
     /// Panics unless every rule about its parts holds. For tests and simulators.
     pub fn check_invariants(&self, now: Timestamp) {
         self.nodes.iter().flatten().for_each(|node| node.check_invariants(now));
-        assert!(self.lookups.values().all(|joined| joined.open > 0), "a lookup that is over is forgotten");
+        assert!(
+            self.lookups.values().all(|joined| joined.open.contains(&true)),
+            "a lookup that is over is forgotten"
+        );
     }
 
     /// Tells every node, and passes on what they say.
@@ -115,8 +117,8 @@ impl Dht {
     }
 
     fn start(&mut self, now: Timestamp, lookup: LookupId, task: &Task, out: &mut Outbox<Action>) {
-        let open = self.nodes.iter().flatten().count();
-        if open == 0 {
+        let open = self.nodes.each_ref().map(Option::is_some);
+        if !open.contains(&true) {
             out.push_back(Action::Done { lookup, summary: Summary::default() });
             return;
         }
@@ -127,44 +129,65 @@ impl Dht {
     /// Passes on what a node said, until the nodes have no more to say to each other.
     fn settle(&mut self, now: Timestamp, index: usize, out: &mut Outbox<Action>) {
         let mut from = index;
+        loop {
+            self.pass_all_on(now, from, out);
+            let Some((lookup, index)) = self.waits_in_vain() else { break };
+            self.end(lookup, out);
+            if let Some(node) = &mut self.nodes[index] {
+                node.handle_event(now, Event::Cancel(lookup), &mut self.said);
+            }
+            from = index;
+        }
+        self.tune();
+    }
+
+    fn pass_all_on(&mut self, now: Timestamp, mut from: usize, out: &mut Outbox<Action>) {
         while !self.said.is_empty() {
             let mut for_other = None;
             let mut said = core::mem::take(&mut self.said);
             for action in said.drain(..) {
                 match action {
                     Action::Named(contacts) => for_other = Some(contacts),
-                    action => self.pass_on(now, from, action, out),
+                    action => self.pass_on(from, action, out),
                 }
             }
-            // What the other one said meanwhile.
-            said.append(&mut self.said);
             self.said = said;
             from = 1 - from;
             if let (Some(contacts), Some(other)) = (for_other, &mut self.nodes[from]) {
                 other.handle_event(now, Event::Named(contacts), &mut self.said);
             }
         }
-        self.tune();
     }
 
-    fn pass_on(&mut self, now: Timestamp, from: usize, action: Action, out: &mut Outbox<Action>) {
+    /// A lookup that only goes on in one network, where nobody answers, after it was answered in the other; and which
+    /// network that is.
+    fn waits_in_vain(&self) -> Option<(LookupId, usize)> {
+        let answered = self.lookups.iter().filter(|(_, joined)| joined.summary.answered > 0);
+        answered.into_iter().find_map(|(lookup, joined)| {
+            let index = joined.open.iter().position(|open| *open)?;
+            let is_in_vain = self.nodes[index].as_ref().is_some_and(|node| node.is_in_vain(*lookup));
+            (joined.open != [true; 2] && is_in_vain).then_some((*lookup, index))
+        })
+    }
+
+    /// Says that a lookup is over, and what it found in both networks.
+    fn end(&mut self, lookup: LookupId, out: &mut Outbox<Action>) {
+        let summary = self.summary(lookup).unwrap_or_default();
+        let Some(Joined { scraped, .. }) = self.lookups.remove(&lookup) else { return };
+        if let Some((seeds, peers)) = scraped {
+            out.push_back(Action::Scraped { lookup, seeds, peers });
+        }
+        out.push_back(Action::Done { lookup, summary });
+    }
+
+    fn pass_on(&mut self, from: usize, action: Action, out: &mut Outbox<Action>) {
         match action {
             Action::Done { lookup, summary } => {
                 let Some(joined) = self.lookups.get_mut(&lookup) else { return };
-                joined.open -= 1;
+                joined.open[from] = false;
                 joined.summary = joined.summary.and(summary);
-                let other = self.nodes[1 - from].as_mut().filter(|_| joined.open > 0 && summary.answered > 0);
-                if let Some(node) = other.filter(|node| node.is_alone(lookup)) {
-                    joined.open = 0;
-                    node.handle_event(now, Event::Cancel(lookup), &mut self.said);
-                }
-                if joined.open == 0 {
-                    let Joined { summary, scraped, .. } = *joined;
-                    self.lookups.remove(&lookup);
-                    if let Some((seeds, peers)) = scraped {
-                        out.push_back(Action::Scraped { lookup, seeds, peers });
-                    }
-                    out.push_back(Action::Done { lookup, summary });
+                if !joined.open.contains(&true) {
+                    self.end(lookup, out);
                 }
             }
             Action::Item { lookup, from, item } => {

@@ -206,6 +206,11 @@ impl Lookup {
         self.answered == 0 && self.queries() - self.prompt >= 2 * ALPHA
     }
 
+    /// Whether no answer is to be expected: it meets silence, or where nobody is known to be alive, nobody answers.
+    pub fn is_in_vain(&self, knows_nobody: bool) -> bool {
+        self.meets_silence() || knows_nobody && self.answered == 0 && self.prompt == 0
+    }
+
     /// Over how many nodes the closest one that answered was heard of: how many steps the search took.
     pub fn hops(&self) -> u8 {
         let answered = |candidate: &&Candidate| candidate.state == State::Answered;

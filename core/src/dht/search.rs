@@ -9,6 +9,7 @@ use super::node_id::NodeId;
 use super::table::K;
 use crate::address::is_dialable;
 use crate::id::{InfoHash, LookupId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Outbox, Timestamp};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -159,14 +160,20 @@ impl Search {
         from: SocketAddr,
         reply: &Reply<'_>,
         family: Family,
+        filter: &IpFilter,
         out: &mut Outbox<Action>,
     ) {
         let token = reply.token.filter(|_| self.task.stores());
-        self.lookup.answered(ask, Contact { id: reply.id, addr: from }, token, reply.contacts(family));
+        let contacts = reply.contacts(family).filter(|contact| !filter.blocks(contact.addr.ip()));
+        self.lookup.answered(ask, Contact { id: reply.id, addr: from }, token, contacts);
         let Some(lookup) = self.id else { return };
         match &self.task {
-            Task::GetItem { target, salt, .. } => {
+            Task::GetItem { target, salt, seq } => {
                 let Ok(item) = Item::from_reply(*target, salt, &reply.item) else { return };
+                // BEP 44: whoever asks with a number has that item, but not every node leaves it out.
+                if item.seq().zip(*seq).is_some_and(|(number, known)| number <= known) {
+                    return;
+                }
                 let best = self.found.item.as_ref();
                 if best.is_none_or(|best| item.seq() > best.seq()) {
                     self.found.something = true;

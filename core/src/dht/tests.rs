@@ -7,9 +7,11 @@ use super::{Action, Announced, Config, Event, MAX_SEARCHES, Node, Saved, Summary
 use crate::dht::item::{Item, SecretKey};
 use crate::dht::message::{Family, Nodes};
 use crate::id::{InfoHash, LookupId};
+use crate::ip_filter::{Builder, Range};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -750,4 +752,90 @@ fn values_of_peers_that_cannot_be_are_dropped() {
     let said = lone.tell(at(40), Event::Datagram { from: nth(1), data });
     let found = Action::Peers { lookup: LookupId(1), from: nth(1), peers: vec![values[1]] };
     assert!(said.contains(&found), "{said:?}");
+}
+
+/// BEP 44: not every node leaves out what is not newer.
+#[test]
+fn an_item_that_is_not_newer_than_asked_for_is_dropped() {
+    let key = SecretKey::from_seed(&[7; 32]);
+    for (seq, is_news) in [(1, false), (2, false), (3, true)] {
+        let item = Item::sign(&key, b"", seq, b"3:new").unwrap();
+        let mut lone = Lone::new();
+        lone.tell(at(0), Event::Learn(vec![nth(1)]));
+        let task = Task::GetItem { target: item.target(), salt: Bytes::new(), seq: Some(2) };
+        let said = lone.tell(at(0), Event::Start { lookup: LookupId(1), task });
+        let Action::Send { data, .. } = &said[0] else { panic!("{said:?}") };
+        let transaction = Message::parse(data).unwrap().transaction;
+        let reply = Reply { item: item.part(None), ..Reply::new(id_of(nth(1))) };
+        let data = Message::new(transaction, Body::Reply(reply)).encode().into();
+        let said = lone.tell(at(40), Event::Datagram { from: nth(1), data });
+        assert_eq!(said.iter().any(|it| matches!(it, Action::Item { .. })), is_news, "{seq}: {said:?}");
+    }
+}
+
+#[test]
+fn addresses_of_ipv4_that_are_written_as_ipv6_are_asked_as_what_they_are() {
+    let mut lone = Lone::new();
+    let said = lone.tell(at(0), Event::Learn(vec!["[::ffff:45.1.1.1]:6881".parse().unwrap()]));
+    assert!(matches!(said[..], [Action::Send { to, .. }] if to == "45.1.1.1:6881".parse().unwrap()));
+}
+
+#[test]
+fn who_answers_in_the_name_of_another_is_not_who_was_known() {
+    let mut lone = Lone::new();
+    let said = lone.tell(at(0), Event::Learn(vec![nth(1), nth(2)]));
+    lone.let_answer(at(40), &said);
+    let known = |lone: &Lone| {
+        let closest = lone.node.table().closest(HASH.into(), K, false);
+        closest.into_iter().map(|contact| contact.addr).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(known(&lone), BTreeSet::from([nth(1), nth(2)]));
+    for n in 1..=2 {
+        let task = Task::FindNode { target: HASH.into() };
+        let said = lone.tell(at(1000 * n), Event::Start { lookup: LookupId(n), task });
+        for action in said {
+            let Action::Send { to, data } = action else { continue };
+            let transaction = Message::parse(&data).unwrap().transaction;
+            let reply = Message::new(transaction, Body::Reply(Reply::new(id_of(nth(2)))));
+            lone.hear(at(1000 * n + 40), to, &reply.encode());
+        }
+    }
+    assert_eq!(known(&lone), BTreeSet::from([nth(2)]));
+}
+
+#[test]
+fn a_blocked_node_is_not_asked_not_answered_and_not_known() {
+    let mut world = World::settled(12);
+    let (us, blocked) = (nth(0), nth(1).ip());
+    let knows = |world: &World| world.node(us).table().save().iter().any(|node| node.addr.ip() == blocked);
+    assert!(knows(&world));
+    let mut builder = Builder::new();
+    builder.add(Range::new(blocked, blocked).unwrap()).unwrap();
+    world.tell(us, Event::SetIpFilter(Arc::new(builder.build())));
+    assert!(!knows(&world));
+    // What was sent before may still arrive.
+    world.run(1000);
+    let contact = Contact { id: world.node(nth(1)).id(), addr: nth(1) };
+    world.tell(us, Event::Learn(vec![nth(1)]));
+    world.tell(us, Event::Named(vec![contact]));
+    world.tell(us, Event::Restore(Saved { contacts: vec![contact], ..Saved::default() }));
+    world.tell(us, Event::Start { lookup: LookupId(7), task: Task::Ping { to: nth(1) } });
+    world.tell(us, Event::Start { lookup: LookupId(8), task: peers(announced(1)) });
+    world.tell(nth(1), Event::Start { lookup: LookupId(9), task: Task::Ping { to: us } });
+    let until = world.now + Duration::from_secs(120);
+    while world.now < until {
+        world.run(20);
+        let sent = world.flying.values().filter(|(from, to, _)| *from == us && to.ip() == blocked);
+        assert_eq!(sent.count(), 0);
+    }
+    assert!(!knows(&world));
+    let done = |lookup| {
+        world.said.iter().find_map(|(_, action)| match action {
+            Action::Done { lookup: done, summary } if *done == lookup => Some(*summary),
+            _ => None,
+        })
+    };
+    assert_eq!(done(LookupId(7)), Some(Summary::default()), "it is over at once");
+    assert!(done(LookupId(8)).unwrap().stored > 0, "the others are enough");
+    assert_eq!(done(LookupId(9)).unwrap().answered, 0);
 }

@@ -15,9 +15,10 @@ use core::time::Duration;
 ///
 /// How long it is, each peer says for itself, and only the hash of the whole shows who is right. So there is a
 /// [`Draft`] for each length that peers claim, and different pieces of it come from different peers. A claim costs
-/// nothing; when all that came is more than one draft may have, the one that lacks most gives way. When one that several peers had a part in turns out wrong, nobody knows yet which of them lied: from then on
-/// each draft comes from one peer alone, and who fails alone is a liar. When the right one is there, the digests of the
-/// wrong ones show who else was.
+/// nothing; when all that came is more than one draft may have, the one that lacks most gives way, and before all others
+/// one that nobody goes on with. When one that several peers had a part in turns out wrong, nobody knows yet which of
+/// them lied: from then on each draft comes from one peer alone, and who fails alone is a liar. When the right one is
+/// there, the digests of the wrong ones show who else was.
 #[derive(Debug)]
 pub(super) struct Fetch {
     hashes: InfoHashes,
@@ -121,10 +122,11 @@ impl Fetch {
         if self.sources.get(&peer).is_some_and(|source| source.len == len) {
             return;
         }
-        // What it said before counts no more.
+        // What it said before counts no more, and each change would cost us another draft: it can wait.
         let before = self.remove(peer);
         let mut source = Source::new(now, len);
         if let Some(before) = before {
+            source.paused_until = Some(now + PAUSE);
             source.unasked = before.unasked;
             (source.tries, source.slow, source.suspect) = (before.tries, before.slow, before.suspect);
         }
@@ -314,13 +316,19 @@ impl Fetch {
     fn make_room(&mut self, now: Timestamp, len: usize) {
         while self.held() as usize + len > MAX_METADATA_LEN as usize {
             let drafts = self.drafts.iter().enumerate().filter(|(_, draft)| draft.held() > 0);
-            let most = drafts.max_by_key(|(_, draft)| draft.len - draft.held());
+            let most = drafts.max_by_key(|(_, draft)| (self.is_stuck(now, draft), draft.len - draft.held()));
             let Some(at) = most.map(|(at, _)| at) else { return };
             let until = now + PAUSE;
             let draft = self.give_up(at, true);
             let sources = self.sources.iter_mut().filter(|(peer, source)| draft.takes(**peer, source));
             sources.for_each(|(_, source)| source.paused_until = Some(until));
         }
+    }
+
+    /// Whether nobody goes on with a draft.
+    fn is_stuck(&self, now: Timestamp, draft: &Draft) -> bool {
+        let goes_on = |source: &Source| source.is_active() && now.since(source.heard_at) < STUCK_AFTER;
+        !self.sources_of(draft).any(goes_on)
     }
 
     /// Whether a draft may give way to one that was begun `tries` times before: nobody can be asked for it, or it takes
@@ -485,11 +493,14 @@ const MAX_DRAFTS: usize = 8;
 /// Requests to one peer at a time: as many as the most careful of the usual clients takes.
 const MAX_ASKED: usize = 64;
 
-/// How long a peer that refused, kept silent, or sent too much is not asked again (BEP 9 leaves it open).
+/// How long a peer that refused, kept silent, sent too much, or changed its mind is not asked again (BEP 9 leaves it open).
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a peer may owe something and say nothing.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a draft holds on to memory that another needs while none of its peers says anything.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 /// How long a draft may take if another waits for its place; twice as long after each that took too long.
 const PATIENCE: Duration = Duration::from_secs(20);

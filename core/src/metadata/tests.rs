@@ -152,6 +152,38 @@ fn bombs_share_the_memory_of_one() {
     assert!(matches!(end.read_all(said)[..], [Action::Known(_)]));
 }
 
+/// What a bomb sent until it fell silent does not push out what comes.
+#[test]
+fn a_draft_that_nobody_goes_on_with_gives_way_first() {
+    let mut end = End::new(100);
+    end.event(Event::Offer { peer: A, len: MAX_METADATA_LEN });
+    let most = metadata_piece_count(MAX_METADATA_LEN) - 1;
+    for piece in 0..most {
+        end.send(A, piece, &vec![7; METADATA_PIECE_LEN as usize]);
+    }
+    end.at(4000);
+    end.offer(B);
+    for piece in 0..99 {
+        let said = end.data(B, piece);
+        assert!(said.iter().all(|it| matches!(it, Action::Ask { peer: B, .. })), "{piece}: {said:?}");
+    }
+    assert!(end.metadata.unproved_bytes() < 100 * METADATA_PIECE_LEN, "the bomb is still there");
+    assert!(matches!(end.data(B, 99)[..], [Action::Read { .. }]));
+}
+
+#[test]
+fn who_claims_another_length_is_left_alone_for_a_minute() {
+    let mut end = End::new(3);
+    end.event(Event::Offer { peer: A, len: 5 });
+    assert_eq!(end.offer(A), []);
+    assert_eq!(end.offer(A), [], "it said so before");
+    assert_eq!(end.at(59_999), []);
+    assert_eq!(end.at(60_000), asks(A, 0..3));
+    assert_eq!(end.event(Event::Offer { peer: A, len: 5 }), []);
+    assert_eq!(end.at(119_999), []);
+    assert_eq!(end.at(120_000), asks(A, 0..1));
+}
+
 #[test]
 fn a_draft_that_takes_too_long_gives_way_if_another_waits() {
     let mut end = End::new(3);

@@ -93,8 +93,8 @@ pub enum Action {
     Learn {
         /// Who named them.
         peer: ConnId,
-        /// The addresses.
-        addrs: Vec<SocketAddr>,
+        /// Their addresses, and what it said of each.
+        peers: Vec<(SocketAddr, PexFlags)>,
     },
     /// Tell a peer.
     Tell {
@@ -126,9 +126,8 @@ impl Pex {
             return;
         }
         heard.taken_at = Some(now);
-        let addrs: Vec<SocketAddr> = message.added.iter().map(|(addr, _)| *addr).collect();
-        if !addrs.is_empty() {
-            out.push_back(Action::Learn { peer, addrs });
+        if !message.added.is_empty() {
+            out.push_back(Action::Learn { peer, peers: message.added.clone() });
         }
     }
 

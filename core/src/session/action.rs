@@ -8,6 +8,7 @@ use crate::id::{ConnId, JobId, LookupId, TorrentId};
 use crate::lengths::PieceIndex;
 use crate::lsd::Group;
 use crate::metainfo::AssemblyError;
+use crate::portmap::{Mapping, Method, Protocol, UpnpRequest, Why};
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
 use crate::torrent::known_peers::Source;
@@ -18,6 +19,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 /// A decision that a driver carries out. Every job is answered exactly once, also when it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +77,14 @@ pub enum Action {
         /// The name.
         host: String,
     },
-    /// Datagrams wait: pull them with `poll_datagram`.
+    /// Ask a router by UPnP; answer with `UpnpDone`, within seconds.
+    Upnp {
+        /// The job to answer.
+        job: JobId,
+        /// What to ask.
+        request: UpnpRequest,
+    },
+    /// Datagrams wait: pull them with `poll_transmit`.
     WantSend,
     /// Bytes wait: pull them with `poll_stream` when the connection can take some.
     WantWrite {
@@ -159,6 +168,22 @@ pub enum Notice {
         /// Their addresses, known ones too.
         peers: Vec<SocketAddr>,
     },
+    /// The router does not map a port any more, or only the other one of TCP and UDP.
+    PortLost {
+        /// Of what.
+        protocol: Protocol,
+        /// Why.
+        why: Why,
+    },
+    /// The router lets peers in, by another port or address than before.
+    PortMapped(Mapping),
+    /// The router does not let peers in: they can only be dialled.
+    PortNotMapped {
+        /// What was tried, and what it came to.
+        tried: Vec<(Method, Why)>,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
     /// The torrent seeds: it has everything it wants and lets peers in.
     Seeding {
         /// The torrent.
@@ -209,6 +234,8 @@ pub struct WriteBatch {
     /// Messages that are not a segment yet.
     pub(crate) open: BytesMut,
     bytes: usize,
+    /// What was said, for those who read along.
+    said: Option<Vec<Segment>>,
 }
 
 /// One run of bytes in a [`WriteBatch`].
@@ -240,6 +267,31 @@ impl WriteBatch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// One that also keeps what is said, as it is before it is enciphered: for simulators, which read along.
+    pub fn overheard() -> Self {
+        Self { said: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// What was said since the last call, in order. It may be shorter than what is to be written, where that is part of
+    /// an obfuscated handshake.
+    pub fn take_said(&mut self) -> Vec<Segment> {
+        self.said.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// Keeps what is behind the first `from` segments, if anybody wants to know.
+    pub(crate) fn overhear(&mut self, from: usize) {
+        if let Some(said) = &mut self.said {
+            said.extend(self.segments.range(from..).cloned());
+        }
+    }
+
+    /// Keeps what is said within an obfuscated handshake.
+    pub(crate) fn overhear_bytes(&mut self, bytes: Bytes) {
+        if let Some(said) = self.said.as_mut().filter(|_| !bytes.is_empty()) {
+            said.push(Segment::Inline(bytes));
+        }
     }
 
     /// Puts bytes behind what is there, without a copy.
@@ -299,6 +351,7 @@ impl fmt::Display for Action {
             Self::Notice(notice) => notice.fmt(f),
             Self::ReadCredit { conn, bytes } => write!(f, "{conn} read credit {bytes}"),
             Self::Resolve { job, host } => write!(f, "{job} resolve {host}"),
+            Self::Upnp { job, request } => write!(f, "{job} UPnP {request}"),
             Self::WantSend => f.write_str("want send"),
             Self::WantWrite { conn } => write!(f, "{conn} want write"),
         }
@@ -323,6 +376,19 @@ impl fmt::Display for Notice {
             Self::Lookup { lookup, found } => write!(f, "{lookup} {found}"),
             Self::Peers { torrent, source, peers } => {
                 write!(f, "{torrent} peers={} source={source}", peers.len())
+            }
+            Self::PortLost { protocol, why } => {
+                write!(f, "the router does not let peers in by {protocol}: {why}")
+            }
+            Self::PortMapped(Mapping { protocol, method, external_ip, external, lifetime }) => {
+                write!(f, "the router lets peers in by {protocol} port {external}")?;
+                external_ip.map_or(Ok(()), |ip| write!(f, " of {ip}"))?;
+                write!(f, " ({method}, for {} s at a time)", lifetime.as_secs())
+            }
+            Self::PortNotMapped { tried, retry_in } => {
+                f.write_str("no router lets peers in:")?;
+                tried.iter().try_for_each(|(method, why)| write!(f, " {method}: {why};"))?;
+                write!(f, " trying again in {} s", retry_in.as_secs())
             }
             Self::Seeding { torrent } => write!(f, "{torrent} seeding"),
             Self::Stopped => f.write_str("stopped"),

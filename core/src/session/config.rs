@@ -1,9 +1,14 @@
 //! What is fixed when a session starts.
 
 use super::dht::DhtConfig;
+use super::link::Encryption;
 use crate::id::PeerId;
+use crate::ip_filter::IpFilter;
+use crate::portmap;
 use crate::rng::Rng;
+use crate::utp;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::IpAddr;
 
 /// The settings of a session that do not change while it runs.
@@ -29,6 +34,8 @@ pub struct Config {
     pub pex: bool,
     /// Whether peers are looked for in the local network (BEP 14).
     pub lsd: bool,
+    /// How the router may be asked to let peers in.
+    pub port_map: portmap::Mode,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
     /// The port at which peers are told to reach us, whatever the session listens on: somebody else lets them through from
@@ -37,12 +44,44 @@ pub struct Config {
     /// The address at which trackers are told that we are, where theirs of us would be wrong (BEP 3, 15). Many don't
     /// believe it.
     pub announce_ip: Option<IpAddr>,
+    /// Whether connections are obfuscated (MSE/PE).
+    pub encryption: Encryption,
+    /// What carries connections.
+    pub transports: Transports,
+    /// How uTP's streams are.
+    pub utp: utp::Config,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
+    /// Addresses of peers and nodes that nothing is sent to and nothing taken from. Trackers and web servers are not among
+    /// them: whoever names those means them.
+    pub ip_filter: Arc<IpFilter>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
     pub up_bytes_per_s: Option<u64>,
+}
+
+/// What connections to peers are carried by, those that we open and those that others open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transports {
+    /// TCP.
+    pub tcp: bool,
+    /// uTP (BEP 29).
+    pub utp: bool,
+}
+
+impl Transports {
+    /// Whether there is one.
+    pub(super) const fn any(self) -> bool {
+        self.tcp || self.utp
+    }
+}
+
+impl Default for Transports {
+    /// Both.
+    fn default() -> Self {
+        Self { tcp: true, utp: true }
+    }
 }
 
 impl Default for Config {
@@ -58,10 +97,16 @@ impl Default for Config {
             upload_slots: 8,
             pex: true,
             lsd: true,
+            port_map: portmap::Mode::Off,
             store_budget: 8 << 20,
             announce_port: None,
             announce_ip: None,
+            encryption: Encryption::default(),
+            transports: Transports::default(),
+            // What was promised can't be taken back, and who asked has not shown what for.
+            utp: utp::Config { initial_credit: 16 << 10, ..utp::Config::default() },
             dht: None,
+            ip_filter: Arc::default(),
             down_bytes_per_s: None,
             up_bytes_per_s: None,
         }

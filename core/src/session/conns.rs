@@ -1,11 +1,16 @@
 //! Connections: who may come, who may read, who may write.
 
-use super::{Action, Due, Intake, NetError, Reason, Session, WriteBatch};
+use super::link::Link;
+use super::utp::{Carrier, Transport};
+use super::{Due, Intake, NetError, Reason, Session, WriteBatch};
 use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Timestamp};
+use crate::mse::MAX_INITIATION;
 use crate::store::payload::Payload;
 use crate::wire::{Decoder, HANDSHAKE_LEN};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::SocketAddr;
@@ -14,13 +19,15 @@ use core::time::Duration;
 /// One connection, as far as it concerns the session.
 #[derive(Debug)]
 pub(super) struct Conn {
-    remote: SocketAddr,
+    pub(super) remote: SocketAddr,
     owner: Owner,
     /// Whether it is being opened.
-    half_open: bool,
+    pub(super) half_open: bool,
     /// Bytes that it may still read.
-    credit: u32,
+    pub(super) credit: u32,
     starving: bool,
+    pub(super) link: Link,
+    pub(super) carrier: Carrier,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +40,15 @@ enum Owner {
 }
 
 impl Conn {
-    pub(super) fn dialled(torrent: TorrentId, remote: SocketAddr) -> Self {
-        Self { remote, owner: Owner::Torrent(torrent), half_open: true, credit: 0, starving: false }
+    pub(super) fn dialled(torrent: TorrentId, remote: SocketAddr, link: Link) -> Self {
+        let (owner, carrier) = (Owner::Torrent(torrent), Carrier::default());
+        Self { remote, owner, half_open: true, credit: 0, starving: false, link, carrier }
+    }
+
+    /// Whose connection this was and where to, if it came about but could not be obfuscated.
+    pub(super) fn failed_to_obfuscate(&self) -> Option<(TorrentId, SocketAddr)> {
+        let failed = !self.half_open && self.link.is_dialling();
+        self.torrent().filter(|_| failed).map(|torrent| (torrent, self.remote))
     }
 
     pub(super) fn torrent(&self) -> Option<TorrentId> {
@@ -46,13 +60,21 @@ impl Conn {
 }
 
 impl Session {
-    /// A remote has connected. Answers with the connection's name, or nothing: then the driver closes it at once.
+    /// A remote has connected by TCP. Answers with the connection's name, or nothing: then the driver closes it at once.
     pub fn handle_incoming(&mut self, now: Timestamp, remote: SocketAddr) -> Option<ConnId> {
         self.set_now(now);
+        if !self.config.transports.tcp {
+            return None;
+        }
+        self.take_in(now, remote, Carrier::tcp())
+    }
+
+    /// Notes a connection that a remote opened, unless there are too many.
+    pub(super) fn take_in(&mut self, now: Timestamp, remote: SocketAddr, carrier: Carrier) -> Option<ConnId> {
         let same_ip = self.conns.values().filter(|conn| conn.remote.ip() == remote.ip());
         let crowded = self.conns.len() >= self.config.max_connections
             || !is_local(remote.ip()) && same_ip.count() >= MAX_PER_ADDRESS;
-        if crowded || self.stop_by.is_some() || self.stopped {
+        if crowded || self.filter.blocks(remote.ip()) || self.stop_by.is_some() || self.stopped {
             return None;
         }
         let conn = ConnId(self.next_conn);
@@ -60,9 +82,11 @@ impl Session {
         let until = now + GREETING_TIMEOUT;
         let owner = Owner::Greeting { until };
         self.due.insert((until, Due::Greeting(conn)));
-        self.conns
-            .insert(conn, Conn { remote, owner, half_open: false, credit: GREETING_CREDIT, starving: false });
-        self.actions.push_back(Action::ReadCredit { conn, bytes: GREETING_CREDIT });
+        let (credit, link) = (GREETING_CREDIT, Link::ACCEPTED);
+        self.streams.extend(carrier.stream.map(|stream| (stream, conn)));
+        let half_open = false;
+        self.conns.insert(conn, Conn { remote, owner, half_open, credit, starving: false, link, carrier });
+        self.give_credit(now, conn);
         Some(conn)
     }
 
@@ -72,13 +96,16 @@ impl Session {
     pub fn handle_bytes(&mut self, now: Timestamp, conn: ConnId, input: &mut BytesMut) -> Intake {
         self.set_now(now);
         let before = input.len();
-        let Some(torrent) = self.torrent_of(now, conn, input) else {
+        let open = self.agree(now, conn, input);
+        let torrent = if open { self.torrent_of(now, conn, input) } else { None };
+        let Some(torrent) = torrent else {
+            self.use_up(now, conn, before - input.len());
             return if self.conns.contains_key(&conn) { Intake::NeedMore } else { Intake::Closed };
         };
         let intake = self
             .with_torrent(now, torrent, |torrent, out| torrent.handle_bytes(now, conn, input, out))
             .unwrap_or(Intake::Closed);
-        self.spend(now, conn, before - input.len());
+        self.use_up(now, conn, before - input.len());
         if self.conns.contains_key(&conn) { intake } else { Intake::Closed }
     }
 
@@ -88,7 +115,7 @@ impl Session {
         let len = payload.len() as usize;
         let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_payload(now, conn, payload, out));
-        self.spend(now, conn, len);
+        self.use_up(now, conn, len);
     }
 
     /// Appends what is to be written to a connection now; blocks as far as `budget` bytes go, messages always.
@@ -97,15 +124,23 @@ impl Session {
     /// connection can take more, until a pull brings nothing.
     pub fn poll_stream(&mut self, now: Timestamp, conn: ConnId, budget: usize, batch: &mut WriteBatch) {
         self.set_now(now);
-        let Some(torrent) = self.conns.get(&conn).and_then(Conn::torrent) else { return };
+        self.initiate(now, conn);
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        let words = entry.link.write(batch);
+        self.up.owe(words as u64);
+        let Some(torrent) = entry.torrent().filter(|_| entry.link.is_open()) else { return };
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
         let (_, own_limit) = slot.torrent.limits();
         let granted = self.up.take(now, budget as u64);
         let allowed = own_limit.take(now, granted);
-        let before = batch.len();
+        batch.seal();
+        let (before, from) = (batch.len(), batch.segments.len());
         self.with_torrent(now, torrent, |torrent, out| {
             torrent.poll_stream(now, conn, allowed as usize, batch, out);
         });
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.link.encipher(batch, from);
+        }
         let written = (batch.len() - before) as u64;
         let Some(slot) = self.torrents.get_mut(&torrent) else { return };
         // Messages go out in any case; what they take comes off the blocks.
@@ -128,19 +163,37 @@ impl Session {
         }
     }
 
-    pub(super) fn on_connected(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn on_connected(&mut self, now: Timestamp, conn: ConnId, by: Transport) {
         let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.half_open) else { return };
         entry.half_open = false;
         self.half_open -= 1;
         let Some(torrent) = entry.torrent() else { return };
-        self.with_torrent(now, torrent, |torrent, out| torrent.handle_connected(now, conn, out));
+        self.with_torrent(now, torrent, |torrent, out| {
+            torrent.handle_connected(now, conn, by == Transport::Utp, out);
+        });
         self.grant(now, conn);
         self.dial_crowded(now);
     }
 
     pub(super) fn on_lost(&mut self, now: Timestamp, conn: ConnId, error: Option<NetError>) {
-        let Some(torrent) = self.forget(conn) else { return };
+        let Some(entry) = self.forget(conn) else { return };
+        self.forget_carrier(conn, &entry.carrier);
+        let Some(torrent) = entry.torrent() else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_lost(now, conn, error, out));
+        self.fall_back(now, &entry);
+        self.dial_crowded(now);
+    }
+
+    /// Blocks these addresses in place of those before, for whoever is here as well.
+    pub(super) fn set_ip_filter(&mut self, now: Timestamp, filter: Arc<IpFilter>) {
+        self.filter = Arc::clone(&filter);
+        let strangers = self.conns.iter().filter(|(_, conn)| conn.torrent().is_none());
+        let blocked = strangers.filter(|(_, conn)| filter.blocks(conn.remote.ip())).map(|(conn, _)| *conn);
+        blocked.collect::<Vec<_>>().into_iter().for_each(|conn| self.turn_away(conn, Reason::Filtered));
+        for id in self.torrents.keys().copied().collect::<Vec<_>>() {
+            self.with_torrent(now, id, |torrent, out| torrent.set_ip_filter(now, &filter, out));
+        }
+        self.tell_dht(now, crate::dht::Event::SetIpFilter(filter));
         self.dial_crowded(now);
     }
 
@@ -150,21 +203,26 @@ impl Session {
         }
     }
 
-    /// Drops a connection from the books; says whose it was.
-    pub(super) fn forget(&mut self, conn: ConnId) -> Option<TorrentId> {
+    /// Ends a connection; returns what was noted of it.
+    pub(super) fn end(&mut self, conn: ConnId, reason: Reason) -> Option<Conn> {
+        let entry = self.forget(conn)?;
+        self.end_carrier(conn, &entry.carrier, reason);
+        Some(entry)
+    }
+
+    /// Drops a connection from the books; returns the entry.
+    fn forget(&mut self, conn: ConnId) -> Option<Conn> {
         let entry = self.conns.remove(&conn)?;
         self.half_open -= usize::from(entry.half_open);
+        self.responding -= usize::from(entry.link.is_responding());
         self.throttled.remove(&conn);
         if entry.starving {
             self.starving.retain(|other| *other != conn);
         }
-        match entry.owner {
-            Owner::Greeting { until } => {
-                self.due.remove(&(until, Due::Greeting(conn)));
-                None
-            }
-            Owner::Torrent(torrent) => Some(torrent),
+        if let Owner::Greeting { until } = entry.owner {
+            self.due.remove(&(until, Due::Greeting(conn)));
         }
+        Some(entry)
     }
 
     /// Lets torrents dial that had no place.
@@ -183,6 +241,7 @@ impl Session {
             Owner::Torrent(torrent) => return Some(torrent),
             Owner::Greeting { until } => (entry.remote, until),
         };
+        let agreed = entry.link.agreed().map(|(torrent, _)| torrent);
         let Some(info_hash) = Decoder::peek_info_hash(input) else {
             // A decoder sees at the first byte whether this can become a handshake.
             let start = &input[..input.len().min(HANDSHAKE_LEN - 1)];
@@ -191,28 +250,46 @@ impl Session {
             }
             return None;
         };
-        let Some(&torrent) = self.by_hash.get(&info_hash) else {
+        let about = agreed.is_none_or(|torrent| torrent == info_hash).then_some(info_hash);
+        let Some(&torrent) = about.and_then(|hash| self.by_hash.get(&hash)) else {
             self.turn_away(conn, Reason::UnknownTorrent);
             return None;
         };
-        let accepted = self.torrents.get_mut(&torrent)?.torrent.accept(now, conn, remote);
+        let accepted =
+            self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, out))?;
         if let Err(reason) = accepted {
-            self.turn_away(conn, reason);
+            // The end that dialled is still there, and would dial again.
+            let is_ours = input
+                .get(HANDSHAKE_LEN - 20..HANDSHAKE_LEN)
+                .is_some_and(|peer_id| peer_id == self.common.peer_id.0);
+            if is_ours && let Some(slot) = self.torrents.get_mut(&torrent) {
+                slot.torrent.learn_own(remote.ip());
+            }
+            self.turn_away(conn, if is_ours { Reason::Ourselves } else { reason });
             return None;
         }
         self.due.remove(&(until, Due::Greeting(conn)));
         self.conns.get_mut(&conn)?.owner = Owner::Torrent(torrent);
+        if agreed.is_some() {
+            self.note_obfuscated(now, torrent, conn);
+        }
         self.grant(now, conn);
         Some(torrent)
     }
 
-    fn turn_away(&mut self, conn: ConnId, reason: Reason) {
-        self.forget(conn);
-        self.actions.push_back(Action::Disconnect { conn, reason });
+    pub(super) fn turn_away(&mut self, conn: ConnId, reason: Reason) {
+        self.end(conn, reason);
+    }
+
+    /// Counts bytes that a driver read. Those of a stream counted when they came.
+    fn use_up(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+        if self.conns.get(&conn).is_some_and(|entry| entry.carrier.stream.is_none()) {
+            self.spend(now, conn, bytes);
+        }
     }
 
     /// Counts bytes that were read, and lets the connection read on in time.
-    fn spend(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
+    pub(super) fn spend(&mut self, now: Timestamp, conn: ConnId, bytes: usize) {
         let Some(entry) = self.conns.get_mut(&conn) else { return };
         entry.credit = entry.credit.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
         if !entry.starving {
@@ -240,11 +317,13 @@ impl Session {
         };
         if granted > 0 {
             entry.credit += u32::try_from(granted).expect("no more than was wanted");
-            self.actions.push_back(Action::ReadCredit { conn, bytes: entry.credit });
         }
         if granted < wanted && !entry.starving {
             entry.starving = true;
             self.starving.push_back(conn);
+        }
+        if granted > 0 {
+            self.give_credit(now, conn);
         }
     }
 
@@ -260,9 +339,10 @@ impl Session {
     }
 
     /// Lets those write that had to wait.
-    pub(super) fn unthrottle(&mut self) {
+    pub(super) fn unthrottle(&mut self, now: Timestamp) {
         let ready = core::mem::take(&mut self.throttled);
-        self.actions.extend(ready.into_iter().map(|conn| Action::WantWrite { conn }));
+        ready.into_iter().for_each(|conn| self.want_write(conn));
+        self.drain_utp(now);
     }
 
     /// When a limit next lets somebody read or write who waits for it.
@@ -289,7 +369,7 @@ impl Session {
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an accepted connection may send before it has named a torrent.
-const GREETING_CREDIT: u32 = 1024;
+const GREETING_CREDIT: u32 = MAX_INITIATION as u32 + 1024;
 
 /// Connections of one public address: several people may live behind it.
 const MAX_PER_ADDRESS: usize = 4;

@@ -7,23 +7,35 @@ use crate::dht::message::{Contact, Family};
 use crate::dht::node_id::NodeId;
 use crate::dht::{self, Dht, Saved, Summary, Task};
 use crate::id::{InfoHash, JobId, LookupId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
 use crate::torrent::discovery::{self, Us};
 use crate::torrent::known_peers::Source;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 /// How a session takes part in the DHT.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhtConfig {
     /// Hosts and ports of nodes to begin with when no other is known; names are looked up.
     pub bootstrap: Vec<(String, u16)>,
+    /// The networks to take part in (BEP 32): those of which there is a socket.
+    pub families: Vec<Family>,
     /// Whether we only ask, and answer nothing (BEP 43).
     pub read_only: bool,
+}
+
+impl Default for DhtConfig {
+    /// Both networks, with nobody to begin with.
+    fn default() -> Self {
+        Self { bootstrap: Vec::new(), families: vec![Family::V4, Family::V6], read_only: false }
+    }
 }
 
 /// Something that a lookup found.
@@ -87,8 +99,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(now: Timestamp, config: &DhtConfig, rng: &Rng) -> Self {
-        let mut dht = Dht::new(now, &[Family::V4, Family::V6], rng);
+    pub(super) fn new(now: Timestamp, config: &DhtConfig, filter: &Arc<IpFilter>, rng: &Rng) -> Self {
+        let mut dht = Dht::new(now, &config.families, rng);
+        dht.handle_event(now, dht::Event::SetIpFilter(Arc::clone(filter)), &mut Outbox::new());
         if config.read_only {
             dht.handle_event(now, dht::Event::SetReadOnly(true), &mut Outbox::new());
         }
@@ -120,6 +133,14 @@ impl Session {
         let lookup = self.network.as_mut()?.mint();
         self.tell_dht(now, dht::Event::Start { lookup, task });
         Some(lookup)
+    }
+
+    /// The user does not want to know any more. A torrent's lookup is not the user's to end.
+    pub(super) fn cancel_lookup(&mut self, now: Timestamp, lookup: LookupId) {
+        let is_torrents = |network: &Network| network.torrents.contains_key(&lookup);
+        if !self.network.as_ref().is_some_and(is_torrents) {
+            self.tell_dht(now, dht::Event::Cancel(lookup));
+        }
     }
 
     /// Our nodes in the DHT.
@@ -211,7 +232,7 @@ impl Session {
             match action {
                 dht::Action::Done { lookup, summary } => self.on_lookup_done(now, lookup, summary),
                 dht::Action::ExternalAddress { from, addr } => {
-                    tracing::trace!(%from, %addr, "a node says where it sees us");
+                    self.on_seen(from, addr.ip());
                 }
                 dht::Action::Item { lookup, from, item } => self.found(lookup, Found::Item { from, item }),
                 // The networks have told each other.

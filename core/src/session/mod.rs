@@ -10,37 +10,52 @@
 mod action;
 mod config;
 mod conns;
+mod cutter;
 mod dht;
 mod event;
 mod jobs;
+mod link;
 mod local;
+mod reachable;
 mod reason;
+mod seen;
+mod utp;
 
 pub use crate::torrent::status::{Status, Waiting};
 pub use crate::torrent::{NewContent, NewTorrent};
+pub use crate::utp::Transmit;
 pub use action::{Action, Intake, Notice, Segment, WriteBatch};
-pub use config::Config;
+pub use config::{Config, Transports};
 pub use dht::{DhtConfig, Found};
 pub use event::{Event, HttpAnswer, HttpError, NetError};
+pub use link::{Encryption, Policy};
 pub use reason::Reason;
+pub use utp::Transport;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
+use crate::mse::torrent_mark;
+use crate::portmap::{self, PortMapper};
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
 use crate::torrent::{self, Common, Content, Torrent};
 use crate::tracker::{UdpAction, UdpEvent, UdpTrackers};
+use crate::utp::{StreamId, Utp, is_utp};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::BytesMut;
 use conns::Conn;
 use core::net::SocketAddr;
 use core::time::Duration;
 use dht::Network;
 use jobs::{Ask, Job};
+use reachable::Surroundings;
+use seen::Seen;
 
 /// How long a stop may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -53,8 +68,12 @@ pub struct Session {
     rng: Rng,
     torrents: BTreeMap<TorrentId, Slot>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// The torrents by the names that they have in obfuscated handshakes.
+    marks: BTreeMap<[u8; 20], InfoHash>,
     conns: BTreeMap<ConnId, Conn>,
     half_open: usize,
+    /// Accepted connections that have begun to obfuscate and not come to an end.
+    responding: usize,
     jobs: BTreeMap<JobId, Job>,
     asks: BTreeMap<u64, Ask>,
     next_conn: u64,
@@ -67,9 +86,18 @@ pub struct Session {
     lsd: Option<Lsd>,
     /// Nothing without a DHT.
     network: Option<Network>,
+    /// Nothing without uTP.
+    utp: Option<Utp>,
+    /// The streams that carry connections, or are to.
+    streams: BTreeMap<StreamId, ConnId>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
-    /// Where peers are told to reach us; zero if they can't.
+    /// Where peers are let in; zero if they aren't.
     listen_port: u16,
+    filter: Arc<IpFilter>,
+    seen: Seen,
+    /// Nothing if the router is left alone.
+    mapper: Option<PortMapper>,
+    surroundings: Surroundings,
     down: RateLimiter,
     up: RateLimiter,
     /// Connections that may read no more until there is memory, or the limit lets them.
@@ -96,6 +124,11 @@ struct Pending {
     lsd: Outbox<lsd::Action>,
     udp: Outbox<UdpAction>,
     dht: Outbox<crate::dht::Action>,
+    mapper: Outbox<portmap::Action>,
+    utp: Outbox<crate::utp::Action>,
+    draining_utp: bool,
+    /// Connections that have something to say to their streams.
+    pulls: VecDeque<ConnId>,
 }
 
 #[derive(Debug)]
@@ -109,8 +142,10 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
+    Carrier(ConnId),
     Greeting(ConnId),
     Patience(u64),
+    Recovery,
     Torrent(TorrentId),
 }
 
@@ -118,6 +153,7 @@ impl Session {
     /// A session without torrents. Equal seeds and equal inputs give equal actions.
     pub fn new(config: Config, seed: [u8; 32], start: Timestamp) -> Self {
         let rng = Rng::new(seed);
+        let filter = Arc::clone(&config.ip_filter);
         let common = Common {
             peer_id: config.peer_id(&mut rng.fork("peer id")),
             client: config.client.clone(),
@@ -133,8 +169,10 @@ impl Session {
             common: Arc::new(common),
             torrents: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            marks: BTreeMap::new(),
             conns: BTreeMap::new(),
             half_open: 0,
+            responding: 0,
             jobs: BTreeMap::new(),
             asks: BTreeMap::new(),
             next_conn: 0,
@@ -144,9 +182,16 @@ impl Session {
             actions: Outbox::new(),
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
-            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
+            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &filter, &rng.fork("dht"))),
+            utp: config.transports.utp.then(|| Utp::new(config.utp, rng.fork("utp"))),
+            streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
-            listen_port: config.announce_port.unwrap_or(0),
+            listen_port: 0,
+            filter,
+            seen: Seen::default(),
+            mapper: (config.port_map != portmap::Mode::Off)
+                .then(|| PortMapper::new(config.port_map, rng.fork("port mapper"))),
+            surroundings: Surroundings::default(),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -175,9 +220,13 @@ impl Session {
         let names = core::mem::take(&mut new.peer_names);
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
-        torrent.init_listen_port(self.listen_port);
+        torrent.init_listen_port(self.announced_port());
+        torrent.init_ip_filter(&self.filter);
+        torrent.set_place(self.seen.place(self.listen_port));
+        torrent.set_network_is_down(self.surroundings.is_down());
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
+        self.marks.insert(torrent_mark(info_hash), info_hash);
         self.with_torrent(now, id, |torrent, out| torrent.start(now, out));
         for (host, port) in names {
             let job = self.mint_job(Job::ResolvePeer { torrent: id, port });
@@ -203,13 +252,19 @@ impl Session {
             Event::AddPeers { torrent, peers } => {
                 self.with_torrent(now, torrent, |torrent, _| torrent.add_peers(now, peers, Source::Manual));
             }
-            Event::CancelLookup { lookup } => self.tell_dht(now, crate::dht::Event::Cancel(lookup)),
+            Event::CancelLookup { lookup } => self.cancel_lookup(now, lookup),
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
-            Event::ConnectFailed { conn, error } => self.on_lost(now, conn, Some(error)),
-            Event::Connected { conn } => self.on_connected(now, conn),
+            Event::ConnectFailed { conn, error } => self.on_tcp_failed(now, conn, error),
+            Event::Connected { conn } => self.on_tcp_open(now, conn),
+            Event::Datagram { from, data } if self.is_from_router(from) => {
+                self.tell_mapper(now, portmap::Event::Datagram { from, data });
+            }
             // Messages of the DHT are dictionaries; no tracker's answer begins like one (BEP 5, 15).
             Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
                 self.tell_dht(now, crate::dht::Event::Datagram { from, data });
+            }
+            Event::Datagram { from, data } if self.utp.is_some() && is_utp(&data) => {
+                self.on_utp_datagram(now, from, data);
             }
             Event::Datagram { from, data } => self.tell_udp(now, UdpEvent::Datagram { from, data }),
             Event::DiskDone { job, result } => {
@@ -223,15 +278,14 @@ impl Session {
             Event::HttpDone { job, result } => self.on_http(now, job, result),
             Event::LearnNodes { nodes } => self.tell_dht(now, crate::dht::Event::Learn(nodes)),
             Event::Listening { port } => {
-                let told = self.config.announce_port.unwrap_or(port);
-                self.listen_port = told;
-                for id in self.torrents.keys().copied().collect::<Vec<_>>() {
-                    self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, told, out));
-                }
-                // In the local network nothing lies between.
+                self.listen_port = port;
+                self.ask_router(now);
+                self.announce_port(now);
                 self.tell_lsd(now, lsd::Event::Listening { port });
+                self.tell_place();
             }
             Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
+            Event::NetworkChanged { addresses, router } => self.on_network_changed(now, addresses, router),
             Event::RemoveTorrent { torrent } => {
                 if let Some(slot) = self.torrents.get_mut(&torrent) {
                     slot.remove = true;
@@ -240,26 +294,31 @@ impl Session {
             }
             Event::Resolved { job, result } => self.on_resolved(now, job, result),
             Event::RestoreNodes { saved } => self.tell_dht(now, crate::dht::Event::Restore(saved)),
+            Event::SetIpFilter { filter } => self.set_ip_filter(now, filter),
             Event::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);
                 self.feed(now);
-                self.unthrottle();
+                self.unthrottle(now);
             }
             Event::Stop => self.on_stop(now),
+            Event::UpnpDone { job, result } => self.on_upnp(now, job, result),
         }
     }
 
     /// Does what is due. A call that is early, or made twice, changes nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.set_now(now);
+        let overslept = self.has_overslept(now);
         while let Some(&(at, due)) = self.due.first()
             && at <= now
         {
             self.due.pop_first();
             match due {
+                Due::Carrier(conn) => self.on_carrier_due(now, conn),
                 Due::Greeting(conn) => self.on_greeting_timeout(conn),
                 Due::Patience(ask) => self.on_patience(now, ask),
+                Due::Recovery => self.recover(now),
                 Due::Torrent(id) => {
                     if let Some(slot) = self.torrents.get_mut(&id) {
                         slot.due = None;
@@ -278,9 +337,18 @@ impl Session {
             network.dht.handle_timeout(now, &mut self.pending.dht);
             self.drain_dht(now);
         }
+        if let Some(mapper) = &mut self.mapper {
+            mapper.handle_timeout(now, &mut self.pending.mapper);
+        }
+        self.drain_mapper(now);
+        self.on_utp_timeout(now);
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
-            self.unthrottle();
+            self.unthrottle(now);
+        }
+        // What broke off while we slept has been seen by now.
+        if overslept {
+            self.recover_soon(now);
         }
         if self.stop_by.is_some_and(|at| at <= now) {
             self.say_stopped();
@@ -292,13 +360,21 @@ impl Session {
         self.actions.pop_front()
     }
 
-    /// Puts the next datagram into `buffer`, which it empties first, and says where it goes.
-    pub fn poll_datagram(&mut self, now: Timestamp, buffer: &mut bytes::BytesMut) -> Option<SocketAddr> {
+    /// Puts the next datagrams into `buffer`, which it empties first: as many as may leave for one remote with one call,
+    /// `max_segments` at most. `None` when nothing waits.
+    pub fn poll_transmit(
+        &mut self,
+        now: Timestamp,
+        buffer: &mut BytesMut,
+        max_segments: usize,
+    ) -> Option<Transmit> {
         self.set_now(now);
-        let (to, data) = self.datagrams.pop_front()?;
         buffer.clear();
-        buffer.extend_from_slice(&data);
-        Some(to)
+        if let Some((to, data)) = self.datagrams.pop_front() {
+            buffer.extend_from_slice(&data);
+            return Some(Transmit { to, segment_len: data.len(), is_probe: false });
+        }
+        self.utp.as_mut()?.poll_transmit(now, buffer, max_segments)
     }
 
     /// The next deadline. Every input changes it.
@@ -306,14 +382,18 @@ impl Session {
         let mut next = self.due.first().map(|(at, due)| Deadline {
             at: *at,
             why: match due {
+                Due::Carrier(_) => "connection",
                 Due::Greeting(_) => "handshake timeout",
                 Due::Patience(_) => "tracker timeout",
+                Due::Recovery => "another network",
                 Due::Torrent(_) => "torrent",
             },
         });
         next = Deadline::earlier(next, self.udp.poll_timeout());
         next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
         next = Deadline::earlier(next, self.dht().and_then(Dht::poll_timeout));
+        next = Deadline::earlier(next, self.mapper.as_ref().and_then(PortMapper::poll_timeout));
+        next = Deadline::earlier(next, self.utp.as_ref().and_then(Utp::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
     }
@@ -370,11 +450,15 @@ impl Session {
         self.pending.touched.insert(id);
         // What a torrent asks for can have an answer at once, which brings us back here.
         if !self.pending.settling {
-            self.pending.settling = true;
-            self.settle(now);
-            self.pending.settling = false;
+            self.settle_all(now);
         }
         Some(result)
+    }
+
+    fn settle_all(&mut self, now: Timestamp) {
+        self.pending.settling = true;
+        self.settle(now);
+        self.pending.settling = false;
     }
 
     fn settle(&mut self, now: Timestamp) {
@@ -385,6 +469,8 @@ impl Session {
                 self.dial(now, id);
                 self.call_or_not(now, id);
                 self.file_due(id);
+            } else if let Some(conn) = self.pending.pulls.pop_front() {
+                self.pull(now, conn);
             } else {
                 break;
             }
@@ -395,8 +481,14 @@ impl Session {
         match action {
             torrent::Action::Discovery(action) => self.on_discovery(now, id, action),
             torrent::Action::Disconnect { conn, reason } => {
-                self.forget(conn);
-                self.actions.push_back(Action::Disconnect { conn, reason });
+                let entry = self.end(conn, reason);
+                let failed = matches!(
+                    reason,
+                    Reason::HandshakeTimeout | Reason::NotObfuscated | Reason::Obfuscation(_)
+                );
+                if let Some(entry) = entry.filter(|_| failed) {
+                    self.fall_back(now, &entry);
+                }
             }
             torrent::Action::Disk { work, op } => {
                 let job = self.mint_job(Job::Disk { torrent: id, work });
@@ -404,15 +496,16 @@ impl Session {
             }
             torrent::Action::Node(node) => self.tell_dht(now, crate::dht::Event::Learn(alloc::vec![node])),
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
+            torrent::Action::Seen { by, ip } => self.on_seen(by, ip),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
-            torrent::Action::WantWrite { conn } => self.actions.push_back(Action::WantWrite { conn }),
+            torrent::Action::WantWrite { conn } => self.want_write(conn),
         }
     }
 
     /// Dials for a torrent as long as there are places and addresses.
     fn dial(&mut self, now: Timestamp, id: TorrentId) {
-        while let Some(slot) = self.torrents.get_mut(&id) {
+        while let Some(slot) = self.torrents.get_mut(&id).filter(|_| self.config.transports.any()) {
             if self.conns.len() >= self.config.max_connections || self.half_open >= self.config.max_half_open
             {
                 self.crowded.insert(id);
@@ -422,9 +515,10 @@ impl Session {
             let conn = ConnId(self.next_conn);
             self.next_conn += 1;
             self.half_open += 1;
+            let (plain, hint) = (slot.torrent.dials_plain(remote), slot.torrent.utp_hint(remote));
             slot.torrent.dial(now, conn, remote);
-            self.conns.insert(conn, Conn::dialled(id, remote));
-            self.actions.push_back(Action::Connect { conn, remote });
+            self.conns.insert(conn, Conn::dialled(id, remote, self.dialled_link(plain)));
+            self.open_carrier(now, conn, hint);
         }
     }
 
@@ -456,12 +550,12 @@ impl Session {
             .map(|(conn, _)| *conn)
             .collect::<Vec<_>>()
         {
-            self.forget(conn);
-            self.actions.push_back(Action::Disconnect { conn, reason: Reason::Stopping });
+            self.end(conn, Reason::Stopping);
         }
         for id in self.torrents.keys().copied().collect::<Vec<_>>() {
             self.with_torrent(now, id, |torrent, out| torrent.stop(now, out));
         }
+        self.tell_mapper(now, portmap::Event::Stop);
         self.stopped_if_all_are();
     }
 
@@ -470,6 +564,7 @@ impl Session {
             let slot = self.torrents.remove(&id).expect("it was found just now");
             let torrent = slot.torrent.info_hash();
             self.by_hash.remove(&torrent);
+            self.marks.remove(&torrent_mark(torrent));
             self.tell_lsd(self.now, lsd::Event::Unshared { torrent });
             self.crowded.remove(&id);
             if let Some(at) = slot.due {
@@ -481,7 +576,8 @@ impl Session {
 
     fn stopped_if_all_are(&mut self) {
         let all = self.torrents.values().all(|slot| slot.torrent.phase() == torrent::Phase::Stopped);
-        if self.stop_by.is_some() && all {
+        let mapper = self.mapper.as_ref().is_none_or(PortMapper::is_off);
+        if self.stop_by.is_some() && all && mapper {
             self.say_stopped();
         }
     }

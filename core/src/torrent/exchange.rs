@@ -1,7 +1,7 @@
 //! What a torrent and its peers tell each other about the torrent: its metadata (BEP 9), and who else is there (BEP 11).
 
-use super::known_peers::Source;
-use super::{Action, NewContent, Torrent, Work};
+use super::known_peers::{Source, UtpHint};
+use super::{Action, NewContent, Torrent, Work, discovery};
 use crate::address::canonical;
 use crate::id::ConnId;
 use crate::machine::{Machine as _, Outbox, Timestamp};
@@ -20,7 +20,7 @@ impl Torrent {
     /// What peers are told of the extensions.
     pub(super) fn offer(&self) -> Offer {
         let pex = self.pex.is_some().then_some(Extension::UtPex);
-        let always = [Extension::UploadOnly, Extension::UtMetadata];
+        let always = [Extension::LtDonthave, Extension::UploadOnly, Extension::UtMetadata];
         Offer {
             ids: ExtensionIds::ours(always.into_iter().chain(pex)),
             metadata_len: self.metadata.info_len(),
@@ -28,8 +28,11 @@ impl Torrent {
     }
 
     /// A peer said what it knows of the extensions.
-    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
         let Some(member) = self.members.get(&conn) else { return };
+        if let Some(ip) = member.peer.extended().your_ip {
+            out.push_back(Action::Seen { by: member.peer.remote(), ip });
+        }
         let takes_requests = member.peer.their_id(Extension::UtMetadata).is_some();
         if let Some(len) = member.peer.extended().metadata_size.filter(|_| takes_requests) {
             self.tell_metadata(now, metadata::Event::Offer { peer: conn, len });
@@ -40,6 +43,7 @@ impl Torrent {
             self.tell_pex(now, pex::Event::Listens { peer: conn, remote });
         }
         self.update_contact(now, conn);
+        self.drop_if_useless(now, conn, out);
     }
 
     /// Notes where others can reach a peer, if that is known, and what they may know of it.
@@ -52,6 +56,8 @@ impl Torrent {
         }
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
         let mut flags = PexFlags::default();
+        flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
+        flags.0 |= if member.by_utp { PexFlags::UTP } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
         flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
         let addr = member.endpoint;
@@ -61,9 +67,21 @@ impl Torrent {
     pub(super) fn on_pex_action(&mut self, now: Timestamp, action: pex::Action, out: &mut Outbox<Action>) {
         match action {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
-            pex::Action::Learn { peer, addrs } => {
-                let teller = self.members.get(&peer).map(|member| member.peer.remote().ip());
-                self.on_peers_found(now, addrs, Source::Pex, teller, out);
+            pex::Action::Learn { peer, peers } => {
+                // Who was sent away for something else that it said is believed no more.
+                if let Some(member) = self.members.get(&peer) {
+                    let teller = member.peer.remote().ip();
+                    let addrs = peers.iter().map(|(addr, _)| *addr).collect();
+                    self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
+                    for (addr, flags) in peers {
+                        if flags.has(PexFlags::SEED) {
+                            self.known.note_seed(addr);
+                        }
+                        if flags.has(PexFlags::UTP) {
+                            self.known.note_utp(addr, UtpHint::Told);
+                        }
+                    }
+                }
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),
         }
@@ -135,12 +153,13 @@ impl Torrent {
     }
 
     /// What the torrent is has been proved: peers that don't know it may ask us for that now. If it is private, all but
-    /// its trackers said what they should not have, and hear nothing more (BEP 27).
+    /// its trackers said what they should not have, and hear nothing more from this moment on (BEP 27).
     fn on_metadata_known(&mut self, now: Timestamp, metainfo: Arc<Metainfo>, out: &mut Outbox<Action>) {
         let private = metainfo.is_private();
         let without_pex = private && self.pex.take().is_some();
         if private {
             self.announcer.set_private();
+            self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
             self.part_from_strangers(now, out);
         }
         let mut offer = self.offer();
@@ -161,9 +180,10 @@ impl Torrent {
             out.push_back(Action::Notice(Notice::Metadata { torrent: self.id, content }));
         }
     }
-    /// Forgets the peers that no tracker named, nor the user.
+
+    /// Forgets the peers that no tracker named, nor the user. Of those met in an earlier run nobody knows who named them.
     fn part_from_strangers(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex]);
+        let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex, Source::Resume]);
         let members =
             self.members.values().filter(|member| strangers.contains(&canonical(member.peer.remote())));
         for conn in members.map(|member| member.peer.conn()).collect::<Vec<_>>() {

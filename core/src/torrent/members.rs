@@ -1,7 +1,7 @@
 //! The peers of a torrent.
 
 use super::choking::Standing;
-use super::known_peers::{Parting, Refusal};
+use super::known_peers::{Parting, Refusal, Source, UtpHint};
 use super::{Action, Content, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
@@ -10,7 +10,7 @@ use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::metadata;
 use crate::peer::{self, Hello, Peer, Setup};
 use crate::pex;
-use crate::pieces::{Receipt, Style};
+use crate::pieces::{Order, Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
 use crate::store::payload::Payload;
@@ -19,6 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// A connection, and what the torrent keeps about it.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub(super) struct Member {
     pub(super) wants_write: bool,
     /// Whether it is counted as one that blocks come from.
     owes: bool,
+    /// Whether what it says is obfuscated.
+    pub(super) obfuscated: bool,
+    /// Whether uTP carries it.
+    pub(super) by_utp: bool,
     pub(super) choking: Standing,
 }
 
@@ -63,17 +68,64 @@ impl Torrent {
         self.join(now, peer);
     }
 
-    pub(crate) fn accept(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) -> Result<(), Reason> {
+    /// Whether the last obfuscated connection to `remote` failed.
+    pub(crate) fn dials_plain(&self, remote: SocketAddr) -> bool {
+        self.known.dials_plain(remote)
+    }
+
+    /// What is known of reaching `remote` by uTP.
+    pub(crate) fn utp_hint(&self, remote: SocketAddr) -> UtpHint {
+        self.known.utp_hint(remote)
+    }
+
+    /// An obfuscated connection to `remote` failed: it is dialled again without, and at once.
+    pub(crate) fn dial_plain(&mut self, remote: SocketAddr) {
+        self.known.dial_plain(remote);
+    }
+
+    pub(crate) fn accept(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        remote: SocketAddr,
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Reason> {
         if !self.online {
             return Err(Reason::UnknownTorrent);
         }
-        if self.members.len() >= self.common.max_peers {
-            return Err(Reason::Full);
-        }
+        let leaves = if self.members.len() < self.common.max_peers {
+            None
+        } else {
+            Some(self.outranked_by(now, remote).ok_or(Reason::Full)?)
+        };
         self.known.accept(remote).map_err(reason_of)?;
+        if let Some(other) = leaves {
+            self.disconnect(now, other, Reason::Outranked, out);
+            self.settle(now, out);
+        }
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer);
         Ok(())
+    }
+
+    /// The member that makes room in a full torrent for a peer with which a connection has a higher priority (BEP 40):
+    /// that of the lowest, among those of which nobody has had anything for a while. Who is near, or was named by the
+    /// user, stays.
+    fn outranked_by(&self, now: Timestamp, newcomer: SocketAddr) -> Option<ConnId> {
+        self.content.as_ref().filter(|_| self.phase == Phase::Running)?;
+        let priority = self.known.place().priority_of(newcomer)?;
+        let idle = self.members.values().filter(|member| {
+            let peer = &member.peer;
+            let wanted = peer.outstanding() > 0 || peer.owes() || peer.they_want() && !peer.we_choke();
+            let busy =
+                wanted || member.choking.down.bytes_per_s(now) > 0 || member.choking.up.bytes_per_s(now) > 0;
+            let settled = peer.is_open() && now.since(peer.opened()) >= SETTLED_AFTER;
+            settled && !busy && !self.known.sources(member.endpoint).has(Source::Manual)
+        });
+        let ranked = idle.filter_map(|member| {
+            Some((self.known.place().priority_of(member.peer.remote())?, member.peer.conn()))
+        });
+        ranked.min().filter(|(lowest, _)| *lowest < priority).map(|(_, conn)| conn)
     }
 
     fn peer_setup(&self) -> Setup {
@@ -100,6 +152,8 @@ impl Torrent {
                 due: None,
                 wants_write: false,
                 owes: false,
+                obfuscated: false,
+                by_utp: false,
                 choking: Standing::new(now),
             },
         );
@@ -141,8 +195,34 @@ impl Torrent {
         self.rechoke_if_due(now);
     }
 
-    pub(crate) fn handle_connected(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
+    pub(crate) fn handle_connected(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        by_utp: bool,
+        out: &mut Outbox<Action>,
+    ) {
+        if let Some(member) = self.members.get_mut(&conn) {
+            member.by_utp = by_utp;
+            let hint = if by_utp { UtpHint::Worked } else { UtpHint::Unknown };
+            self.known.note_utp(member.peer.remote(), hint);
+        }
         self.tell(now, conn, peer::Event::Connected);
+        self.settle(now, out);
+    }
+
+    /// What a connection says is obfuscated from now on.
+    pub(crate) fn note_obfuscated(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
+        if let Some(member) = self.members.get_mut(&conn) {
+            member.obfuscated = true;
+            self.update_contact(now, conn);
+        }
+        self.settle(now, out);
+    }
+
+    /// The session gives a connection up.
+    pub(crate) fn hang_up(&mut self, now: Timestamp, conn: ConnId, reason: Reason, out: &mut Outbox<Action>) {
+        self.disconnect(now, conn, reason, out);
         self.settle(now, out);
     }
 
@@ -156,8 +236,16 @@ impl Torrent {
     ) {
         let Some(member) = self.members.get(&conn) else { return };
         // Where the proxy failed, the peer did not.
-        let is_fault = !member.peer.is_open() && error != Some(NetError::Proxy);
-        let parting = if is_fault { Parting::Failed } else { Parting::Lost };
+        let parting = if member.peer.is_open() || error == Some(NetError::Proxy) {
+            Parting::Lost
+        } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
+            Parting::Down
+        } else {
+            Parting::Failed
+        };
+        if self.content.as_ref().is_some_and(|content| content.is_useless(member)) {
+            self.known.note_seed(member.endpoint);
+        }
         self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
         self.leave(now, conn);
@@ -266,8 +354,9 @@ impl Torrent {
                     out.push_back(Action::Node(SocketAddr::new(member.peer.remote().ip(), port)));
                 }
             }
+            peer::Action::DontHave(piece) => self.on_dont_have(now, conn, piece),
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
-            peer::Action::Extended => self.on_extended(now, conn),
+            peer::Action::Extended => self.on_extended(now, conn, out),
             peer::Action::Freed(block) => {
                 if let Some(content) = &mut self.content {
                     content.picker.released(block, conn);
@@ -279,7 +368,11 @@ impl Torrent {
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
             peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
             peer::Action::Metadata(message) => self.on_metadata_message(now, conn, message),
-            peer::Action::Pex(message) => self.tell_pex(now, pex::Event::Heard { peer: conn, message }),
+            peer::Action::Pex(message) => {
+                if self.members.contains_key(&conn) {
+                    self.tell_pex(now, pex::Event::Heard { peer: conn, message });
+                }
+            }
             peer::Action::Read { token, piece, begin, len } => {
                 let Some(content) = &mut self.content else { return };
                 let read = content.next_read;
@@ -289,7 +382,11 @@ impl Torrent {
                 content.store.handle_event(now, event, &mut self.pending.store);
             }
             peer::Action::Requested(block) => {
-                let serve = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
+                // BEP 6: what is allowed while choked is for those that have hardly anything.
+                let is_poor = |member: &Member| (member.has.ones() as usize) < ALLOWED_FAST;
+                let may = self.members.get(&conn).is_some_and(|it| !it.peer.we_choke() || is_poor(it));
+                let stored = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
+                let serve = may && stored;
                 let event = if serve { peer::Event::Serve(block) } else { peer::Event::Refuse(block) };
                 self.tell(now, conn, event);
             }
@@ -307,6 +404,8 @@ impl Torrent {
             let ours_is_lower = self.common.peer_id < theirs.peer_id;
             let other_stays = other.peer.is_outgoing() == self.members[&conn].peer.is_outgoing()
                 || other.peer.is_outgoing() == ours_is_lower;
+            // Who has another address than before, or lost its network for a while, knows nothing of the other one.
+            let other_stays = other_stays && !other.peer.is_silent(now);
             let goes = if other_stays { conn } else { other.peer.conn() };
             self.disconnect(now, goes, Reason::Duplicate, out);
             if other_stays {
@@ -369,6 +468,37 @@ impl Torrent {
         if full {
             self.update_contact(now, conn);
             self.drop_if_useless(now, conn, out);
+        }
+    }
+
+    fn on_dont_have(&mut self, now: Timestamp, conn: ConnId, piece: PieceIndex) {
+        let (Some(member), Some(content)) = (self.members.get_mut(&conn), &mut self.content) else { return };
+        if !member.has.has(piece) {
+            return;
+        }
+        if member.has.is_all() {
+            content.picker.peer_left(&member.has);
+            member.has.remove(piece);
+            content.picker.peer_joined(&member.has);
+        } else {
+            member.has.remove(piece);
+            content.picker.peer_lost(piece);
+        }
+        member.interesting -= u32::from(content.picker.wants(piece));
+        self.update_interest(now, conn);
+        self.update_contact(now, conn);
+        self.pending.work = true;
+    }
+
+    /// Tells peers whether we want nothing more, if that has changed (BEP 21).
+    pub(super) fn tell_upload_only(&mut self, now: Timestamp) {
+        let Some(content) = self.content.as_ref().filter(|_| self.phase == Phase::Running) else { return };
+        let upload_only = content.picker.is_complete();
+        if upload_only != core::mem::replace(&mut self.told_upload_only, upload_only) {
+            self.known.set_seeding(upload_only);
+            for conn in self.members.keys().copied().collect::<Vec<_>>() {
+                self.tell(now, conn, peer::Event::UploadOnly(upload_only));
+            }
         }
     }
 
@@ -468,6 +598,14 @@ impl Torrent {
         let style = if alone { Style::Striped } else { Style::Shared };
         let only = member.peer.they_choke().then(|| member.peer.allowed_to_us());
         let (mut blocks, endgame) = (Vec::new(), content.picker.in_endgame());
+        if only.is_none() && content.picker.order() == Order::Rarest {
+            let wanted = |piece: &PieceIndex| content.picker.wants(*piece);
+            let suggested: Vec<PieceIndex> = member.peer.suggested().filter(wanted).collect();
+            if !suggested.is_empty() {
+                content.picker.pick(conn, &member.has, style, Some(&suggested), room, &mut blocks);
+            }
+        }
+        let room = room - blocks.len();
         content.picker.pick(conn, &member.has, style, only, room, &mut blocks);
         // Only in endgame is there work for those that had none: blocks that others owe.
         self.pending.work |= content.picker.in_endgame() && !endgame;
@@ -475,6 +613,11 @@ impl Torrent {
             self.idle.remove(&conn);
             self.tell(now, conn, peer::Event::Assigned(blocks));
         }
+    }
+
+    /// A connection from there was our own.
+    pub(crate) fn learn_own(&mut self, ip: IpAddr) {
+        self.known.learn_own(SocketAddr::new(ip, self.listen_port));
     }
 
     pub(super) fn disconnect(
@@ -485,16 +628,29 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
+        let (remote, endpoint, outgoing) = (member.peer.remote(), member.endpoint, member.peer.is_outgoing());
         let parting = match reason {
             Reason::Ourselves => {
-                self.known.learn_own(member.endpoint);
+                self.known.learn_own(endpoint);
+                if !outgoing {
+                    // The end that dialled hears no more of it than that it is closed.
+                    self.learn_own(remote.ip());
+                }
                 Parting::Failed
             }
-            Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Offence(_) => Parting::Failed,
-            Reason::Duplicate | Reason::NothingToTrade => Parting::Useless,
+            Reason::ConnectTimeout
+            | Reason::HandshakeTimeout
+            | Reason::NotObfuscated
+            | Reason::Obfuscation(_)
+            | Reason::Offence(_) => Parting::Failed,
+            Reason::NothingToTrade => {
+                self.known.note_seed(endpoint);
+                Parting::Useless
+            }
+            Reason::Duplicate => Parting::Useless,
             _ => Parting::Lost,
         };
-        self.known.handle_disconnected(now, member.peer.remote(), parting);
+        self.known.handle_disconnected(now, remote, parting);
         out.push_back(Action::Disconnect { conn, reason });
         self.leave(now, conn);
     }
@@ -567,6 +723,9 @@ fn reason_of(refusal: Refusal) -> Reason {
         _ => Reason::Duplicate,
     }
 }
+
+/// How long a peer has time to show what it is good for, before another may take its place.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Pieces that a newcomer may have while choked (BEP 6).
 const ALLOWED_FAST: usize = 5;

@@ -23,7 +23,7 @@ pub struct NewTorrent {
     pub select_only: Vec<(u32, u32)>,
     /// Peers that the user or the magnet link names.
     pub peers: Vec<SocketAddr>,
-    /// Peers that an earlier run [met](super::Torrent::met).
+    /// Peers that an earlier run [met](super::Torrent::met). A private torrent takes none of them.
     pub met: Vec<SocketAddr>,
     /// Peers of which the host's name has to be looked up first.
     pub peer_names: Vec<(String, u16)>,

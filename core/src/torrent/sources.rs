@@ -43,9 +43,11 @@ impl Torrent {
     fn stands(&self) -> Told {
         let is_complete = self.content.as_ref().is_some_and(|content| content.picker.is_complete());
         let is_seed = is_complete && self.content.as_ref().is_some_and(|content| content.stored.is_all());
-        let need = if is_complete || self.members.len() >= useful_peers(self.common.max_peers) {
+        // Whoever is only being dialled may not be there: many such addresses are no success yet.
+        let open = self.members.values().filter(|member| member.peer.is_open()).count();
+        let need = if is_complete || open >= useful_peers(self.common.max_peers) {
             Need::Enough
-        } else if self.known.has_ready() {
+        } else if self.known.has_ready() || open < self.members.len() {
             Need::Trying
         } else {
             Need::Starving
@@ -60,7 +62,7 @@ impl Torrent {
         Told {
             trackers,
             us: Us { port: self.listen_port, seed: is_seed && self.phase >= Phase::Running },
-            has_open: self.members.values().any(|member| member.peer.is_open()),
+            has_open: open > 0,
             need,
         }
     }

@@ -1,6 +1,6 @@
 //! Bytes to frames.
 
-use super::handshake::{HANDSHAKE_LEN, Handshake, INFO_HASH_END, PROTOCOL};
+use super::handshake::{HANDSHAKE_LEN, HANDSHAKE_START, Handshake, INFO_HASH_END};
 use super::message::{HashSpan, Message, PIECE_HEAD_LEN, RawBlock, id};
 use super::offence::Offence;
 use crate::bitfield::Bitfield;
@@ -73,7 +73,7 @@ impl Decoder {
     /// the peer id has come.
     pub fn peek_info_hash(input: &BytesMut) -> Option<InfoHash> {
         let (head, info_hash) = input.first_chunk::<INFO_HASH_END>()?.split_last_chunk()?;
-        head.starts_with(PROTOCOL).then_some(InfoHash(*info_hash))
+        head.starts_with(HANDSHAKE_START).then_some(InfoHash(*info_hash))
     }
 
     /// Takes the next frame from `input`, or `None` if more bytes are needed. After an offence nothing is taken, and
@@ -107,8 +107,8 @@ impl Decoder {
     }
 
     fn decode_handshake(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, Offence> {
-        let known = input.len().min(PROTOCOL.len());
-        if input[..known] != PROTOCOL[..known] {
+        let known = input.len().min(HANDSHAKE_START.len());
+        if input[..known] != HANDSHAKE_START[..known] {
             return Err(Offence::HandshakeProtocol);
         }
         let Some(bytes) = input.first_chunk::<HANDSHAKE_LEN>() else { return Ok(None) };

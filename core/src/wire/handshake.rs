@@ -8,7 +8,7 @@ use core::fmt;
 pub const HANDSHAKE_LEN: usize = 68;
 
 /// The length of what names the protocol; the handshake's reserved bits follow.
-pub(super) const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+pub(crate) const HANDSHAKE_START: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// The length of the part that ends with the infohash, after which an acceptor can answer.
 pub(super) const INFO_HASH_END: usize = 48;
@@ -100,7 +100,7 @@ impl Handshake {
 /// Appends `handshake` to `out`.
 pub fn encode_handshake(handshake: &Handshake, out: &mut BytesMut) {
     out.reserve(HANDSHAKE_LEN);
-    out.put_slice(PROTOCOL);
+    out.put_slice(HANDSHAKE_START);
     out.put_slice(&handshake.reserved.0);
     out.put_slice(&handshake.info_hash.0);
     out.put_slice(&handshake.peer_id.0);

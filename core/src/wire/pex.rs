@@ -18,8 +18,12 @@ pub const MAX_PEX_PEERS: usize = 100;
 pub struct PexFlags(pub u8);
 
 impl PexFlags {
+    /// It takes obfuscated connections.
+    pub const OBFUSCATES: u8 = 0x01;
     /// It wants nothing any more: a seed, or a partial one.
     pub const SEED: u8 = 0x02;
+    /// It speaks uTP.
+    pub const UTP: u8 = 0x04;
     /// The teller connected to it, so it can be reached.
     pub const REACHABLE: u8 = 0x10;
 

@@ -2,16 +2,18 @@
 
 use super::hub::Hub;
 use crate::disk::Disk;
-use crate::net::{Listener as _, Net};
+use crate::net::{Listener as _, Net, Udp as _};
+use fast_peer_core::dht::message::Family;
+use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 use tracing::debug;
 
-/// Sockets that share a port.
-pub(super) struct Sockets<N: Net> {
+/// Sockets that share a port, for streams and datagrams.
+pub struct Sockets<N: Net> {
     pub(super) port: u16,
     pub(super) listeners: Vec<N::Listener>,
     pub(super) udp: Vec<N::Udp>,
@@ -20,7 +22,7 @@ pub(super) struct Sockets<N: Net> {
 impl<N: Net> Sockets<N> {
     /// Listens for streams and datagrams on all of `addrs`, on the first port that is free everywhere. Addresses of a
     /// family that this host does not have are left out, as long as one is left.
-    pub(super) async fn open(net: &N, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<Self> {
+    pub async fn open(net: &N, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<Self> {
         let mut last = io::Error::from(ErrorKind::InvalidInput);
         for port in ports {
             // The system's choice for one socket can be taken for the next.
@@ -32,6 +34,20 @@ impl<N: Net> Sockets<N> {
             }
         }
         Err(last)
+    }
+
+    /// The addresses that they are bound to.
+    pub fn addrs(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.udp.iter().filter_map(|udp| Some(udp.local_addr().ok()?.ip()))
+    }
+
+    /// Whether datagrams to the nodes of a family can be sent.
+    pub fn carry(&self, family: Family) -> bool {
+        let any: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        self.udp.iter().any(|udp| udp.carries(SocketAddr::new(any, 0)))
     }
 
     async fn open_on(net: &N, addrs: &[IpAddr], port: u16) -> io::Result<Self> {
@@ -60,6 +76,12 @@ impl<N: Net> Sockets<N> {
             Some(error) if sockets.udp.is_empty() => Err(error),
             _ => Ok(sockets),
         }
+    }
+}
+
+impl<N: Net> fmt::Debug for Sockets<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sockets").field("port", &self.port).finish_non_exhaustive()
     }
 }
 

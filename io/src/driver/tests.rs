@@ -9,7 +9,8 @@ use fast_peer_core::id::TorrentId;
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::metainfo::create::{Content, Create};
-use fast_peer_core::session::{Config, Event, NewTorrent, Notice, Session};
+use fast_peer_core::mse::Methods;
+use fast_peer_core::session::{Config, Encryption, Event, NewTorrent, Notice, Policy, Session};
 use fast_peer_core::store::op::Sha1State;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -33,7 +34,11 @@ struct Client {
 
 impl Client {
     async fn start(seed: u8) -> Self {
-        let session = Session::new(Config::default(), [seed; 32], Timestamp::ZERO);
+        Self::start_with(seed, Config::default()).await
+    }
+
+    async fn start_with(seed: u8, config: Config) -> Self {
+        let session = Session::new(config, [seed; 32], Timestamp::ZERO);
         let driver = Driver::new(Real::default(), Files::new().unwrap(), Tls::from_env().unwrap(), session);
         let port = driver.listen(&[LOCAL], 0..=0).await.unwrap().unwrap();
         let handle = driver.handle();
@@ -96,32 +101,36 @@ fn torrent() -> (Arc<Metainfo>, Vec<(String, Vec<u8>)>) {
     (Arc::new(torrent), files)
 }
 
+/// With RC4 every byte of a block is deciphered where it was read, so there are no more copies than without.
 #[tokio::test]
 async fn a_torrent_goes_from_one_session_to_another() {
-    LocalSet::new()
-        .run_until(async {
-            let (torrent, files) = torrent();
-            let (full, empty) = (Scratch::new(), Scratch::new());
-            files.iter().for_each(|(path, data)| full.write(path, data));
+    let rc4 = Encryption { incoming: Policy::Require, outgoing: Policy::Require, methods: Methods::RC4 };
+    for encryption in [Encryption::default(), rc4] {
+        LocalSet::new().run_until(transfer(Config { encryption, ..Config::default() })).await;
+    }
+}
 
-            let mut seeder = Client::start(1).await;
-            let id = seeder.add(&torrent, &full, vec![]);
-            seeder.hears(Notice::Seeding { torrent: id }).await;
-            let mut leecher = Client::start(2).await;
-            let id = leecher.add(&torrent, &empty, vec![seeder.addr]);
-            leecher.hears(Notice::Completed { torrent: id }).await;
+async fn transfer(config: Config) {
+    let (torrent, files) = torrent();
+    let (full, empty) = (Scratch::new(), Scratch::new());
+    files.iter().for_each(|(path, data)| full.write(path, data));
 
-            for (path, data) in &files {
-                assert!(empty.read(path) == *data, "{path}");
-            }
-            let counters = leecher.handle.counters();
-            assert_eq!(counters.payload_bytes, 3_000_000);
-            // A message between the first blocks can cost a copy of those that were read with it.
-            assert!(counters.copied_payload_bytes * 10 <= counters.payload_bytes, "{counters:?}");
-            leecher.stop().await;
-            seeder.stop().await;
-        })
-        .await;
+    let mut seeder = Client::start_with(1, config.clone()).await;
+    let id = seeder.add(&torrent, &full, vec![]);
+    seeder.hears(Notice::Seeding { torrent: id }).await;
+    let mut leecher = Client::start_with(2, config).await;
+    let id = leecher.add(&torrent, &empty, vec![seeder.addr]);
+    leecher.hears(Notice::Completed { torrent: id }).await;
+
+    for (path, data) in &files {
+        assert!(empty.read(path) == *data, "{path}");
+    }
+    let counters = leecher.handle.counters();
+    assert_eq!(counters.payload_bytes, 3_000_000);
+    // A message between the first blocks can cost a copy of those that were read with it.
+    assert!(counters.copied_payload_bytes * 10 <= counters.payload_bytes, "{counters:?}");
+    leecher.stop().await;
+    seeder.stop().await;
 }
 
 #[tokio::test]
@@ -144,6 +153,38 @@ async fn what_is_left_of_a_removed_torrent_is_its_files() {
             assert!(client.handle.hub.state().leaving.is_empty());
             assert!(full.read("name/c") == files[2].1);
             client.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_download_goes_on_after_ten_hours_of_sleep() {
+    LocalSet::new()
+        .run_until(async {
+            let (torrent, files) = torrent();
+            let (full, empty) = (Scratch::new(), Scratch::new());
+            files.iter().for_each(|(path, data)| full.write(path, data));
+            let mut seeder = Client::start(1).await;
+            let id = seeder.add(&torrent, &full, vec![]);
+            seeder.hears(Notice::Seeding { torrent: id }).await;
+
+            let mut leecher = Client::start(2).await;
+            let limits = Event::SetLimits { down_bytes_per_s: Some(1_000_000), up_bytes_per_s: None };
+            leecher.handle.event(limits);
+            let id = leecher.add(&torrent, &empty, vec![seeder.addr]);
+            let begun = async {
+                while leecher.handle.counters().payload_bytes == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(LIMIT, begun).await.unwrap();
+            let hub = &leecher.handle.hub;
+            hub.add_sleep(Duration::from_secs(36_000));
+            assert!(hub.due(&hub.state().session).unwrap() < tokio::time::Instant::now(), "all is overdue");
+            leecher.handle.event(Event::SetLimits { down_bytes_per_s: None, up_bytes_per_s: None });
+            leecher.hears(Notice::Completed { torrent: id }).await;
+            leecher.stop().await;
+            seeder.stop().await;
         })
         .await;
 }

@@ -91,8 +91,8 @@ mod tests {
             Real::default().udp(local).await
         }
 
-        async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
-            Real::default().join(group).await
+        async fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> io::Result<Vec<RealUdp>> {
+            Real::default().join(group, addrs).await
         }
 
         async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {

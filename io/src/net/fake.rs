@@ -91,7 +91,7 @@ impl Net for Fake {
         Err(ErrorKind::Unsupported.into())
     }
 
-    async fn join(&self, _: SocketAddr) -> io::Result<Vec<Never>> {
+    async fn join(&self, _: SocketAddr, _: &[IpAddr]) -> io::Result<Vec<Never>> {
         Err(ErrorKind::Unsupported.into())
     }
 

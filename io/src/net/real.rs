@@ -2,7 +2,8 @@
 
 use super::interface::Interface;
 use super::lookup::Lookup;
-use super::{Listener, Net, RecvMeta, Stream, Udp};
+use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
+use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::OnceCell;
@@ -85,10 +86,10 @@ impl Net for Real {
         RealUdp::new(self.socket(local, Kind::Datagrams)?)
     }
 
-    async fn join(&self, group: SocketAddr) -> io::Result<Vec<RealUdp>> {
+    async fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> io::Result<Vec<RealUdp>> {
         let (mut sockets, mut last) = (vec![], io::Error::from(io::ErrorKind::AddrNotAvailable));
         let only = self.on.as_ref().map(|on| on.interface.name());
-        for (index, addr) in interfaces(group.is_ipv6(), only)? {
+        for (index, addr) in interfaces(group.is_ipv6(), addrs, only)? {
             match joined(group, index, addr).and_then(RealUdp::new) {
                 Ok(socket) => sockets.push(socket),
                 Err(error) => {
@@ -98,6 +99,18 @@ impl Net for Real {
             }
         }
         if sockets.is_empty() { Err(last) } else { Ok(sockets) }
+    }
+
+    fn surroundings(&self) -> io::Result<Surroundings> {
+        surroundings::look(self.on.as_ref().map(|on| &on.interface))
+    }
+
+    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+        if self.on.is_some() {
+            // What speaks it chooses its own way to the router.
+            return Err(UpnpError::Refused("it can't be kept on one interface".into()));
+        }
+        upnp::ask(request).await
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
@@ -122,11 +135,18 @@ impl RealUdp {
     fn new(socket: Socket) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // What the system allows: a stream fills the default within a millisecond.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         Ok(Self { socket, state, meta: Vec::new() })
     }
 }
 
 impl Stream for TcpStream {
+    fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().ok().map(|addr| addr.ip().to_canonical())
+    }
+
     fn poll_read_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -188,8 +208,22 @@ impl Udp for RealUdp {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: data, segment_size: None, src_ip: None };
+        self.poll_send_run(cx, to, data, data.len())
+    }
+
+    fn max_run(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        let segment_size = (stride < data.len()).then_some(stride);
+        let transmit = Transmit { destination: to, ecn: None, contents: data, segment_size, src_ip: None };
         loop {
             ready!(self.socket.poll_send_ready(cx))?;
             let sent = self.socket.try_io(Interest::WRITABLE, || {
@@ -256,14 +290,24 @@ pub(super) fn tcp_socket(socket: Socket) -> TcpSocket {
     TcpSocket::from_std_stream(socket.into())
 }
 
-/// An address of each interface that leads to others, by the number of the interface. Link-local addresses don't count:
-/// nobody could be dialled at one that a call comes from, since it does not say by which interface.
-fn interfaces(is_ipv6: bool, only: Option<&str>) -> io::Result<BTreeMap<u32, IpAddr>> {
+/// Whether somebody else can be reached at or from this address.
+pub(super) fn leads_out(found: &if_addrs::Interface) -> bool {
+    !found.is_loopback() && !found.is_link_local()
+}
+
+/// An address of each interface that leads to others and has one of `addrs`, by the number of the interface. Link-local
+/// addresses don't count: nobody could be dialled at one that a call comes from, since it does not say by which interface.
+fn interfaces(is_ipv6: bool, addrs: &[IpAddr], only: Option<&str>) -> io::Result<BTreeMap<u32, IpAddr>> {
     let found = if_addrs::get_if_addrs()?.into_iter();
     let found = found.filter(|found| only.is_none_or(|only| found.name == only));
     let usable = found
-        .filter(|found| !found.is_loopback() && !found.is_link_local() && found.ip().is_ipv6() == is_ipv6);
+        .filter(|found| leads_out(found) && found.ip().is_ipv6() == is_ipv6 && is_among(found.ip(), addrs));
     Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
+}
+
+/// Whether an address is one of `addrs`, where an unspecified one stands for all of its family.
+fn is_among(addr: IpAddr, addrs: &[IpAddr]) -> bool {
+    addrs.iter().any(|bound| *bound == addr || bound.is_unspecified() && bound.is_ipv6() == addr.is_ipv6())
 }
 
 /// A socket in a group, on one interface.
@@ -274,14 +318,13 @@ fn joined(group: SocketAddr, index: u32, addr: IpAddr) -> io::Result<Socket> {
     // There it takes this for two programs to hear the same group.
     #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
     socket.set_reuse_port(true)?;
-    let any = match (group.ip(), addr) {
+    match (group.ip(), addr) {
         (IpAddr::V4(group), IpAddr::V4(addr)) => {
             // Else it would also hear what the sockets on other interfaces joined for.
             #[cfg(any(target_os = "linux", target_os = "android"))]
             socket.set_multicast_all_v4(false)?;
             socket.join_multicast_v4(&group, &addr)?;
             socket.set_multicast_if_v4(&addr)?;
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         }
         (IpAddr::V6(group), _) => {
             socket.set_only_v6(true)?;
@@ -289,12 +332,24 @@ fn joined(group: SocketAddr, index: u32, addr: IpAddr) -> io::Result<Socket> {
             socket.set_multicast_all_v6(false)?;
             socket.join_multicast_v6(&group, index)?;
             socket.set_multicast_if_v6(index)?;
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         }
         (IpAddr::V4(_), IpAddr::V6(_)) => return Err(io::ErrorKind::InvalidInput.into()),
-    };
-    socket.bind(&SocketAddr::new(any, group.port()).into())?;
+    }
+    socket.bind(&listening_at(group).into())?;
     Ok(socket)
+}
+
+/// Where to bind for what is sent to a group: at the group itself, so that nobody reaches the socket by an address of
+/// this host. Elsewhere than on Linux that does not work, or the group would be the sender of what is sent.
+fn listening_at(group: SocketAddr) -> SocketAddr {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        return group;
+    }
+    let any = match group.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(any, group.port())
 }
 
 /// One vectored read. After a short one the socket is empty, and tokio is told so: that saves the read which would only
@@ -316,6 +371,9 @@ fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize
 fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     stream.try_read_vectored(bufs)
 }
+
+/// Bytes of datagrams that may wait in the kernel, each way.
+const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Remotes that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -352,6 +410,29 @@ mod tests {
         assert_eq!(count, 0);
     }
 
+    #[test]
+    fn a_bound_address_stands_for_its_interface() {
+        let [near, far, six] = ["192.0.2.1", "198.51.100.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let (any4, any6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        for (addrs, among) in [
+            (&[][..], [false, false, false]),
+            (&[near], [true, false, false]),
+            (&[any4], [true, true, false]),
+            (&[any6], [false, false, true]),
+            (&[near, any6], [true, false, true]),
+        ] {
+            assert_eq!([near, far, six].map(|addr| super::is_among(addr, addrs)), among, "{addrs:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_is_joined_where_an_address_is_bound() {
+        let group = ([239, 192, 152, 143], 0).into();
+        // Nobody is reached by loopback alone.
+        let refused = Real::default().join(group, &[Ipv4Addr::LOCALHOST.into()]).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrNotAvailable);
+    }
+
     #[tokio::test]
     async fn both_families_share_a_port() {
         let v4 = Real::default().listen((Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
@@ -367,10 +448,14 @@ mod tests {
         let (mut a, mut b) =
             (Real::default().udp(ANY).await.unwrap(), Real::default().udp(ANY).await.unwrap());
         let (from, to) = (a.local_addr().unwrap(), b.local_addr().unwrap());
-        let sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
+        let mut sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
         for data in &sent {
             poll_fn(|cx| a.poll_send(cx, to, data)).await.unwrap();
         }
+        let run: Vec<_> = (0..a.max_run()).flat_map(|i| vec![i as u8; 700]).chain([9; 77]).collect();
+        let run = &run[run.len() - (a.max_run() - 1) * 700 - 77..];
+        poll_fn(|cx| a.poll_send_run(cx, to, run, 700)).await.unwrap();
+        sent.extend(run.chunks(700).map(<[u8]>::to_vec));
         let mut heard = vec![];
         while heard.len() < sent.len() {
             let mut buffers = vec![vec![0; 1 << 16]; 4];

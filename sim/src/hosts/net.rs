@@ -106,8 +106,9 @@ impl Net for SimNet {
         Ok(SimUdp { net: self.clone(), socket: Rc::new(UdpSocket::bind(local).await?), readable: None })
     }
 
-    async fn join(&self, group: SocketAddr) -> io::Result<Vec<SimUdp>> {
-        if !self.has_family_of(group) {
+    async fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> io::Result<Vec<SimUdp>> {
+        let is_bound = addrs.iter().any(|addr| addr.is_ipv6() == group.is_ipv6());
+        if !is_bound || !self.has_family_of(group) {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
         let socket = match group.ip() {

@@ -8,12 +8,16 @@ use super::links::Access;
 use super::trace::{Topic, Way};
 use super::world::{ContentId, HostId, Role, World};
 use core::net::SocketAddr;
+use core::time::Duration;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::lengths::{FileIndex, FileSpan, PieceIndex};
 use fast_peer_core::magnet::Magnet;
+use fast_peer_core::mse::Methods;
 use fast_peer_core::pieces::Priority;
-use fast_peer_core::session::{Config, Event, NewContent, NewTorrent, STOP_LIMIT, Session};
+use fast_peer_core::session::{
+    Config, Encryption, Event, NewContent, NewTorrent, Policy, STOP_LIMIT, Session, Transports,
+};
 use std::sync::Arc;
 
 /// A client to be.
@@ -30,10 +34,22 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Everything as usual, behind this link.
+    /// Everything as usual, behind this link, but for [`PLAIN`] and [`TCP`].
     pub fn new(access: Access) -> Self {
-        Self { access, disk: DiskModel::default(), config: Config::default(), addr: None }
+        Self { access, disk: DiskModel::default(), config: settings(), addr: None }
     }
+}
+
+/// Nothing is obfuscated: it is a question of its own, and costs every connection a few milliseconds of computing.
+pub(crate) const PLAIN: Encryption =
+    Encryption { incoming: Policy::Off, outgoing: Policy::Off, methods: Methods::ALL };
+
+/// Connections are those of this world: their bytes are seen one by one.
+pub(crate) const TCP: Transports = Transports { tcp: true, utp: false };
+
+/// The usual settings, but for [`PLAIN`] and [`TCP`].
+pub(crate) fn settings() -> Config {
+    Config { encryption: PLAIN, transports: TCP, ..Config::default() }
 }
 
 /// What a client has of a torrent when it begins.
@@ -96,6 +112,11 @@ impl World {
         self.lans += 1;
         let lan = self.lans;
         hosts.iter().for_each(|host| self.host_mut(*host).lan = Some(lan));
+    }
+
+    /// Lets the user of a client think so long before saying what to take of a torrent that turned up.
+    pub fn think_for(&mut self, host: HostId, time: Duration) {
+        self.client_mut(host).thinks_for = time;
     }
 
     /// Lets the user of a client do something.
@@ -176,6 +197,7 @@ impl World {
         if config.up_bytes_per_s.is_some() {
             self.observe(host, &Observation::SetUpLimit { bytes_per_s: config.up_bytes_per_s });
         }
+        self.observe(host, &Observation::SetIpFilter { filter: &config.ip_filter });
         self.tell(host, Event::Listening { port: addr.port() });
     }
 
@@ -229,6 +251,7 @@ fn bounds(config: &Config) -> Bounds {
         half_open: config.max_half_open as u32,
         unchoked: config.upload_slots as u32,
         messages: MESSAGES,
+        encryption: config.encryption,
         stop_within: STOP_LIMIT,
     }
 }

@@ -10,13 +10,16 @@ use super::trace::{Topic, Way};
 use super::world::{HostId, Role, What, World};
 use core::fmt;
 use core::net::SocketAddr;
+use core::time::Duration;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, Block, FileSpan, PieceIndex};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::peer::Peer;
 use fast_peer_core::pieces::Picker;
-use fast_peer_core::session::{Action, Event, Intake, NewContent, Notice, Segment, Session};
+use fast_peer_core::session::{
+    Action, Event, Intake, NewContent, Notice, Segment, Session, Transmit, WriteBatch,
+};
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
@@ -35,6 +38,8 @@ pub(super) struct Client {
     /// Sockets that have room and a session that wants to fill it.
     pub(super) pulls: VecDeque<Socket>,
     pub(super) stats: Stats,
+    /// How long its user thinks about what to take of a torrent that turned up.
+    pub(super) thinks_for: Duration,
     conns: BTreeMap<ConnId, Conn>,
     want_send: bool,
     /// When it will be woken next.
@@ -102,10 +107,16 @@ impl Client {
             listens: false,
             pulls: VecDeque::new(),
             stats: Stats::default(),
+            thinks_for: Duration::ZERO,
             conns: BTreeMap::new(),
             want_send: false,
             armed: None,
         }
+    }
+
+    /// It will be woken at `at` and not before.
+    pub(super) fn arm(&mut self, at: Timestamp) {
+        self.armed = Some(at);
     }
 
     /// What it wants of a torrent, and how much of that is on its disk.
@@ -161,6 +172,7 @@ impl World {
     pub(super) fn tell(&mut self, host: HostId, event: Event) {
         match &event {
             Event::Listening { .. } => self.client_mut(host).listens = true,
+            Event::SetIpFilter { filter } => self.observe(host, &Observation::SetIpFilter { filter }),
             Event::SetLimits { up_bytes_per_s, .. } => {
                 self.observe(host, &Observation::SetUpLimit { bytes_per_s: *up_bytes_per_s });
             }
@@ -276,8 +288,11 @@ impl World {
             while block.missing() > 0 {
                 let part = if reader.control.is_empty() {
                     let max = reader.credit.min(block.missing().into()).min(cut);
-                    let Some(part) = direction.read_block(max) else { return false };
+                    let Some(mut part) = direction.read_block(max) else { return false };
                     reader.credit -= u64::from(part.len());
+                    if let Role::Client(client) = &mut self.hosts[host.0 as usize].role {
+                        client.session.decipher_payload(conn, &mut part);
+                    }
                     part
                 } else {
                     let len = reader.control.len().min(block.missing() as usize);
@@ -306,8 +321,15 @@ impl World {
         }
         let mut control = core::mem::take(&mut reader.control);
         let before = control.len();
-        let intake = self.client_mut(host).session.handle_bytes(now, conn, &mut control);
+        let session = &mut self.client_mut(host).session;
+        session.decipher(conn, [&mut control[before - fresh as usize..]]);
+        let obfuscated = session.obfuscation(conn).is_some();
+        let intake = session.handle_bytes(now, conn, &mut control);
+        let method = session.obfuscation(conn).filter(|_| !obfuscated);
         let used = before - control.len();
+        if let Some(method) = method {
+            self.line(host, Way::In, Topic::Message, format_args!("{conn} obfuscated, {method}"));
+        }
         self.input(host, Topic::Bytes, &format_args!("{conn} bytes {used} of {before}: {intake:?}"));
         let (reader, _) = self.stream(socket.stream).reading(socket.side);
         reader.control = control;
@@ -406,7 +428,7 @@ impl World {
             Action::Http { job, url } => self.ask_web(host, job, url),
             Action::Multicast { group, data } => {
                 self.client_mut(host).stats.calls += 1;
-                self.observe(host, &Observation::Datagram { data: &data });
+                self.observe(host, &Observation::Datagram { to: None, data: &data });
                 self.multicast(host, group, &data);
             }
             Action::Notice(notice) => self.on_notice(host, &notice),
@@ -420,6 +442,7 @@ impl World {
                 }
             }
             Action::Resolve { job, host: name } => self.look_up(host, job, &name),
+            Action::Upnp { job, .. } => self.no_router(host, job),
             Action::WantSend => self.client_mut(host).want_send = true,
             Action::WantWrite { conn } => {
                 let client = self.client_mut(host);
@@ -447,9 +470,10 @@ impl World {
             Notice::HashFailed { .. } => stats.failed += 1,
             Notice::Metadata { torrent, content } => {
                 stats.metadata.insert(*torrent, now);
-                // The user takes what the link selects, without a thought.
+                // The user takes what the link selects.
                 let (life, torrent, content) = (self.host(host).life, *torrent, content.clone());
-                self.queue.push(now, What::Choose { host, life, torrent, content });
+                let at = now + self.client(host).thinks_for;
+                self.queue.push(at, What::Choose { host, life, torrent, content });
             }
             Notice::Stopped => stats.stopped = Some(now),
             Notice::TrackerAnswered { .. } => stats.announces.0 += 1,
@@ -465,6 +489,9 @@ impl World {
             Notice::Lookup { .. }
             | Notice::MetadataUseless { .. }
             | Notice::Peers { .. }
+            | Notice::PortLost { .. }
+            | Notice::PortMapped(_)
+            | Notice::PortNotMapped { .. }
             | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
@@ -541,20 +568,20 @@ impl World {
         let mut buffer = core::mem::take(&mut self.datagram);
         buffer.clear();
         let client = self.client_mut(host);
-        let to = client.session.poll_datagram(now, &mut buffer);
-        client.want_send = to.is_some();
-        if let Some(to) = to {
+        let transmit = client.session.poll_transmit(now, &mut buffer, 1);
+        client.want_send = transmit.is_some();
+        if let Some(Transmit { to, .. }) = transmit {
             self.line(host, Way::Out, Topic::Lookup, format_args!("datagram to={to} len={}", buffer.len()));
             let data = buffer.split().freeze();
             let to_tracker =
                 self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
             if !to_tracker {
-                self.observe(host, &Observation::Datagram { data: &data });
+                self.observe(host, &Observation::Datagram { to: Some(to), data: &data });
             }
             self.send_datagram(host, to, data);
         }
         self.datagram = buffer;
-        to.is_some()
+        transmit.is_some()
     }
 
     /// Has a session fill a socket as far as it takes bytes. Returns how many segments came.
@@ -571,17 +598,27 @@ impl World {
         if direction.wants {
             return 0;
         }
-        let mut batch = core::mem::take(&mut self.batch);
+        let mut batch = core::mem::replace(&mut self.batch, WriteBatch::overheard());
         self.client_mut(host).session.poll_stream(now, conn, room as usize, &mut batch);
         let len = batch.len() as u64;
         let mut segments = 0;
         while let Some(segment) = batch.segments.front().cloned() {
             batch.advance(segment.len());
-            self.say(host, conn, socket, &segment);
+            if let Segment::Inline(bytes) = &segment {
+                self.observe(host, &Observation::Packet { conn, bytes });
+                self.meddle(socket, bytes);
+            }
             self.send(socket, segment);
             segments += 1;
         }
         assert!(batch.is_empty(), "what was pulled is in segments");
+        let said = batch.take_said();
+        let noise = len - said.iter().map(|segment| segment.len() as u64).sum::<u64>();
+        if noise > 0 {
+            self.line(host, Way::Out, Topic::Message, format_args!("{conn} noise len={noise}"));
+            self.stream(socket.stream).direction_mut(socket.side).noise += noise;
+        }
+        said.iter().for_each(|segment| self.say(host, conn, socket, segment));
         self.batch = batch;
         if len > 0 {
             self.observe(host, &Observation::SentBytes { len });
@@ -611,7 +648,8 @@ impl World {
                     let false_claim = self.false_claim(host, conn, &frame);
                     let unsent = behind + self.unsent(host, conn, &frame);
                     self.observe(host, &Observation::Sent { conn, frame: &frame, false_claim, unsent });
-                    self.stream(socket.stream).direction_mut(socket.side).frames.push_back((end, frame));
+                    let direction = self.stream(socket.stream).direction_mut(socket.side);
+                    direction.frames.push_back((end + direction.noise, frame));
                 }
                 Spoken::Block { piece, begin, part } => {
                     let client = self.client_mut(host);
@@ -702,13 +740,16 @@ fn topic_of(event: &Event) -> Topic {
         | Event::Listening { .. }
         | Event::RemoveTorrent { .. }
         | Event::RestoreNodes { .. }
+        | Event::SetIpFilter { .. }
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,
         Event::Datagram { .. }
         | Event::HttpDone { .. }
         | Event::Multicast { .. }
-        | Event::Resolved { .. } => Topic::Lookup,
+        | Event::NetworkChanged { .. }
+        | Event::Resolved { .. }
+        | Event::UpnpDone { .. } => Topic::Lookup,
         Event::DiskDone { .. } => Topic::Disk,
     }
 }
@@ -717,7 +758,9 @@ fn topic_of_action(action: &Action) -> Topic {
     match action {
         Action::Connect { .. } | Action::Disconnect { .. } => Topic::Stream,
         Action::Disk { .. } => Topic::Disk,
-        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } => Topic::Lookup,
+        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } | Action::Upnp { .. } => {
+            Topic::Lookup
+        }
         Action::Notice(_) => Topic::Notice,
         Action::ReadCredit { .. } | Action::WantSend | Action::WantWrite { .. } => Topic::Bytes,
     }

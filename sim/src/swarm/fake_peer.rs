@@ -12,7 +12,8 @@ use fast_peer_core::rng::Rng;
 use fast_peer_core::session::Segment;
 use fast_peer_core::wire::{
     Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, MAX_METADATA_LEN, Message,
-    MetadataMessage, RawBlock, Reserved, encode, encode_handshake, encode_piece_head, metadata_piece_len,
+    MetadataMessage, Offence, RawBlock, Reserved, encode, encode_handshake, encode_piece_head,
+    metadata_piece_len,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub enum Behaviour {
     Metadata(MetadataLie),
     /// It says nothing at all.
     Mute,
+    /// It begins to obfuscate its connection, and never gets to the end of the padding.
+    Noise,
     /// It takes requests and never answers.
     Staller,
 }
@@ -82,6 +85,7 @@ struct Talk {
     /// The rest of a block that comes in.
     skip: usize,
     interested: bool,
+    deaf: bool,
     /// Under which id the client takes metadata.
     metadata_id: Option<u8>,
     /// Pieces of metadata that it was asked for.
@@ -134,6 +138,10 @@ impl World {
         fake.talks.insert(socket, Talk::default());
         if fake.behaviour == Behaviour::Mute {
             return;
+        }
+        if fake.behaviour == Behaviour::Noise {
+            let key = Bytes::from_static(&[0x55; 96]);
+            return self.send_noise(socket, key);
         }
         let mut bytes = BytesMut::new();
         let offer = fake.metadata_offer();
@@ -192,6 +200,11 @@ impl World {
         self.flush(socket);
     }
 
+    fn send_noise(&mut self, socket: Socket, bytes: Bytes) {
+        self.send(socket, Segment::Inline(bytes));
+        self.flush(socket);
+    }
+
     fn fake(&mut self, host: HostId) -> &mut FakePeer {
         match &mut self.host_mut(host).role {
             Role::Fake(fake) => fake,
@@ -205,7 +218,7 @@ impl FakePeer {
     fn hear(&mut self, socket: Socket, segment: &Segment, answer: &mut BytesMut) {
         let Self { behaviour, content, talks, rng, chokes, .. } = self;
         let Some(talk) = talks.get_mut(&socket) else { return };
-        if *behaviour == Behaviour::Mute {
+        if matches!(behaviour, Behaviour::Mute | Behaviour::Noise) || talk.deaf {
             return;
         }
         match segment {
@@ -222,7 +235,15 @@ impl FakePeer {
             if talk.skip > 0 {
                 return;
             }
-            let frame = talk.decoder.decode(&mut talk.buffer).expect("a client keeps to the protocol");
+            let frame = match talk.decoder.decode(&mut talk.buffer) {
+                Ok(frame) => frame,
+                Err(offence) => {
+                    assert_eq!(offence, Offence::HandshakeProtocol, "a client keeps to the protocol");
+                    // It obfuscates, which no fake peer understands; what it says from here on is noise.
+                    talk.deaf = true;
+                    return;
+                }
+            };
             match frame {
                 None => return,
                 Some(Frame::Handshake(_)) => {}
@@ -302,7 +323,7 @@ impl Behaviour {
         match self {
             Self::Choker { flip } => flip.is_some() && !chokes,
             Self::FalseHaver | Self::Liar { .. } | Self::Staller => true,
-            Self::Flooder { .. } | Self::Metadata(_) | Self::Mute => false,
+            Self::Flooder { .. } | Self::Metadata(_) | Self::Mute | Self::Noise => false,
         }
     }
 
@@ -320,7 +341,12 @@ impl Behaviour {
                     out[wrong] ^= 1;
                 }
             }
-            Self::Choker { .. } | Self::Flooder { .. } | Self::Metadata(_) | Self::Mute | Self::Staller => {}
+            Self::Choker { .. }
+            | Self::Flooder { .. }
+            | Self::Metadata(_)
+            | Self::Mute
+            | Self::Noise
+            | Self::Staller => {}
         }
     }
 }

@@ -124,6 +124,8 @@ impl Socket {
 pub(crate) struct Stream {
     pub(crate) ends: [End; 2],
     pub(crate) directions: [Direction; 2],
+    /// Nothing comes through any more, for an end lost its address; the other end is not told.
+    pub(crate) severed: bool,
 }
 
 impl Stream {
@@ -260,6 +262,8 @@ pub(crate) struct Direction {
     /// The frames in the pipe, each with the offset at which it ends.
     pub(crate) frames: VecDeque<(u64, Frame)>,
     pub(crate) watch: Watch,
+    /// The bytes before what `watch` is fed with: those of a handshake that obfuscates.
+    pub(crate) noise: u64,
 }
 
 impl Direction {
@@ -282,6 +286,7 @@ impl Direction {
             finished: false,
             frames: VecDeque::new(),
             watch: Watch::default(),
+            noise: 0,
         }
     }
 

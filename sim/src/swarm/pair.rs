@@ -1,13 +1,13 @@
 //! Two clients and what is between them, for traces that a person reads.
 
-use super::builder::{Has, Setup};
+use super::builder::{Has, PLAIN, Setup, settings};
 use super::content::Plan;
 use super::links::Access;
 use super::trace::{Keep, Topic};
 use super::world::{ContentId, HostId, World};
 use core::time::Duration;
 use fast_peer_core::id::TorrentId;
-use fast_peer_core::session::{Config, Event};
+use fast_peer_core::session::{Config, Encryption, Event};
 
 /// A seeder called `A` and a leecher called `B`, 20 ms apart.
 #[derive(Debug)]
@@ -27,7 +27,17 @@ pub struct Pair {
 impl Pair {
     /// Both have added the torrent, and `B` was told of `A` if `told` is set. Lines of `topics` are kept.
     pub fn new(plan: &Plan, topics: &'static [Topic], told: bool) -> Self {
-        let mut pair = Self::in_world(World::new(1, Keep::Topics(topics)), plan);
+        Self::with_encryption(plan, topics, [PLAIN; 2], told)
+    }
+
+    /// As [`new`](Self::new), but obfuscating as `A` and `B` are told to.
+    pub fn with_encryption(
+        plan: &Plan,
+        topics: &'static [Topic],
+        encryption: [Encryption; 2],
+        told: bool,
+    ) -> Self {
+        let mut pair = Self::in_world(World::new(1, Keep::Topics(topics)), plan, encryption);
         if told {
             pair.add_peer(pair.a);
         }
@@ -36,7 +46,7 @@ impl Pair {
 
     /// `A` has the torrent, and `B` a magnet link to it and to `A`.
     pub fn with_magnet(plan: &Plan, topics: &'static [Topic]) -> Self {
-        let (mut world, content, [a, b]) = Self::hosts(World::new(1, Keep::Topics(topics)), plan);
+        let (mut world, content, [a, b]) = Self::hosts(World::new(1, Keep::Topics(topics)), plan, [PLAIN; 2]);
         world.share(a, content, Has::All, &[]);
         let torrent = world.share_magnet(b, content, &[a]);
         Self { world, content, a, b, torrent }
@@ -46,20 +56,21 @@ impl Pair {
     pub fn with_tracker(plan: &Plan, topics: &'static [Topic], name: &str) -> Self {
         let mut world = World::new(1, Keep::Topics(topics));
         world.add_tracker(name, ACCESS, INTERVAL);
-        Self::in_world(world, plan)
+        Self::in_world(world, plan, [PLAIN; 2])
     }
 
-    fn hosts(mut world: World, plan: &Plan) -> (World, ContentId, [HostId; 2]) {
+    fn hosts(mut world: World, plan: &Plan, encryption: [Encryption; 2]) -> (World, ContentId, [HostId; 2]) {
         let content = world.add_content(plan);
         // Nobody is near, so calls into the local network would say nothing.
-        let config = Config { lsd: false, ..Config::default() };
-        let setup = Setup { config, ..Setup::new(ACCESS) };
-        let hosts = ["A", "B"].map(|name| world.add_client(name, &setup));
+        let hosts = [("A", encryption[0]), ("B", encryption[1])].map(|(name, encryption)| {
+            let config = Config { lsd: false, encryption, ..settings() };
+            world.add_client(name, &Setup { config, ..Setup::new(ACCESS) })
+        });
         (world, content, hosts)
     }
 
-    fn in_world(world: World, plan: &Plan) -> Self {
-        let (mut world, content, [a, b]) = Self::hosts(world, plan);
+    fn in_world(world: World, plan: &Plan, encryption: [Encryption; 2]) -> Self {
+        let (mut world, content, [a, b]) = Self::hosts(world, plan, encryption);
         world.share(a, content, Has::All, &[]);
         let torrent = world.share(b, content, Has::Nothing, &[]);
         Self { world, content, a, b, torrent }

@@ -108,6 +108,7 @@ impl Display for Case {
         };
         let link = match self.link {
             Link::Encrypted => "encrypted",
+            Link::Rc4 => "rc4",
             Link::Tcp => "tcp",
             Link::Utp => "utp",
         };

@@ -55,7 +55,7 @@ impl Kind {
     /// Whether it can do its part over this kind of link.
     pub fn speaks(self, link: Link) -> bool {
         match link {
-            Link::Encrypted => self != Self::Rqbit,
+            Link::Encrypted | Link::Rc4 => self != Self::Rqbit,
             Link::Tcp => true,
             Link::Utp => self != Self::Aria2,
         }
@@ -90,8 +90,10 @@ impl Display for Kind {
 /// What two peers speak through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Link {
-    /// TCP, on which clients of others insist on encryption.
+    /// TCP, on which all clients insist on encryption, if only of the handshake where they can tell the difference.
     Encrypted,
+    /// TCP, on which clients that can tell the difference insist on RC4.
+    Rc4,
     /// TCP, encrypted or not as the clients like.
     Tcp,
     /// uTP; the hosts refuse TCP.

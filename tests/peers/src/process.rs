@@ -7,6 +7,8 @@ use std::{env, io};
 
 use anyhow::{Context, Result, bail};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::namespace::Host;
 
 /// A running program. Dropping it kills it.
@@ -64,6 +66,13 @@ impl Process {
         let id = self.child.id();
         let ids = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         ids.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) -> Result<()> {
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no number of a process")?;
+        kill_process(pid, Signal::TERM).with_context(|| format!("cannot end {}", self.name))
     }
 
     /// Fails if it has ended, which a program that serves must not do by itself.

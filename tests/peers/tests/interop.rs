@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use peers::case::{Case, Route};
-use peers::client::Kind;
+use peers::client::{Kind, Link};
 use peers::content::Content;
 use peers::namespace::Family;
 use peers::runner;
@@ -26,6 +26,9 @@ fn cases() -> Vec<Case> {
             if pair.leechers[0].takes_peers() {
                 cases.push(Case { route: Route::Direct, ..pair.clone() });
                 cases.push(Case { route: Route::Direct, family: Family::V6, ..pair.clone() });
+            }
+            for link in [Link::Encrypted, Link::Rc4].into_iter().filter(|link| other.speaks(*link)) {
+                cases.push(Case { link, content: Content::Folder, ..pair.clone() });
             }
         }
     }
@@ -50,6 +53,9 @@ fn every_value_was_run(passed: &[Case]) -> Result<()> {
             }
             ran("tracker over HTTP", &|case| case.route == Route::HttpTracker)?;
             ran("tracker over UDP", &|case| case.route == Route::UdpTracker)?;
+            for link in [Link::Encrypted, Link::Rc4].into_iter().filter(|link| other.speaks(*link)) {
+                ran(&format!("{link:?}"), &|case| case.link == link)?;
+            }
             ran("IPv4", &|case| case.family == Family::V4)?;
             ran("IPv6", &|case| case.family == Family::V6)?;
             if !matches!(leecher, Kind::Aria2 | Kind::Transmission) {

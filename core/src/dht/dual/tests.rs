@@ -180,3 +180,25 @@ fn a_cancelled_lookup_is_over_in_both() {
         assert!(!heard.iter().any(|it| matches!(it, Action::Done { .. })), "{heard:?}");
     }
 }
+
+/// An address of the other family is of no use where nothing can be sent to it.
+#[test]
+fn a_network_in_which_nobody_answers_holds_nothing_up() {
+    let mut pair = Pair::new(&[Family::V4, Family::V6]);
+    pair.tell(at(0), Event::Learn(vec![four().addr, six().addr]));
+    let task = Task::FindNode { target: HASH.into() };
+    let said = pair.tell(at(0), Event::Start { lookup: LookupId(1), task });
+    let heard = pair.answer(at(40), &said, four(), Reply::new(four().id));
+    let done = |heard: &[Action]| heard.iter().filter(|it| matches!(it, Action::Done { .. })).count();
+    assert_eq!(done(&heard), 0, "the other one may still answer");
+    let mut ended = None;
+    while let Some(due) = pair.dht.poll_timeout()
+        && ended.is_none()
+    {
+        pair.dht.handle_timeout(due.at, &mut pair.out);
+        pair.dht.check_invariants(due.at);
+        let heard: Vec<_> = pair.out.drain(..).collect();
+        ended = (done(&heard) == 1).then_some(due.at);
+    }
+    assert!(ended.is_some_and(|at| at < self::at(5000)), "{ended:?}");
+}

@@ -14,8 +14,9 @@ pub use exempt::Exempt;
 pub use relay::Relay;
 pub use talk::ProxyDown;
 
-use super::{Net, RecvMeta, Udp};
+use super::{Net, RecvMeta, Surroundings, Udp};
 use fast_peer_core::address::stands_for_name;
+use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use fast_peer_core::socks5::{Command, Destination, Login};
 use names::Names;
 use std::cell::RefCell;
@@ -113,10 +114,23 @@ impl<N: Net> Net for Via<N> {
     }
 
     /// What the local network hears, the proxy does not carry.
-    async fn join(&self, group: SocketAddr) -> io::Result<Vec<ViaUdp<N>>> {
+    async fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> io::Result<Vec<ViaUdp<N>>> {
         match &self.way {
-            None => Ok(self.net.join(group).await?.into_iter().map(ViaUdp::Direct).collect()),
+            None => Ok(self.net.join(group, addrs).await?.into_iter().map(ViaUdp::Direct).collect()),
             Some(_) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// A router lets nobody in whom the proxy does not bring.
+    fn surroundings(&self) -> io::Result<Surroundings> {
+        let found = self.net.surroundings()?;
+        Ok(if self.way.is_some() { Surroundings { router: None, ..found } } else { found })
+    }
+
+    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+        match &self.way {
+            None => self.net.upnp(request).await,
+            Some(_) => Err(UpnpError::NoRouter),
         }
     }
 
@@ -169,6 +183,26 @@ impl<N: Net> Udp for ViaUdp<N> {
         match self {
             Self::Direct(udp) => udp.poll_send(cx, to, data),
             Self::Relayed(relay) => relay.poll_send(cx, to, data),
+        }
+    }
+
+    fn max_run(&self) -> usize {
+        match self {
+            Self::Direct(udp) => udp.max_run(),
+            Self::Relayed(relay) => relay.max_run(),
+        }
+    }
+
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Direct(udp) => udp.poll_send_run(cx, to, data, stride),
+            Self::Relayed(relay) => relay.poll_send_run(cx, to, data, stride),
         }
     }
 

@@ -58,7 +58,7 @@ async fn what_the_proxy_cannot_do_is_not_done() {
     let any = SocketAddr::new(HERE, 0);
     assert_eq!(net.listen(any).await.err().unwrap().kind(), ErrorKind::Unsupported);
     assert_eq!(
-        net.join("239.192.152.143:6771".parse().unwrap()).await.unwrap_err().kind(),
+        net.join("239.192.152.143:6771".parse().unwrap(), &[]).await.unwrap_err().kind(),
         ErrorKind::Unsupported
     );
     let unknown = net.connect("198.18.7.7:80".parse().unwrap()).await.unwrap_err();

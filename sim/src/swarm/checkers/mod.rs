@@ -9,7 +9,9 @@ mod connections;
 mod contract;
 mod conversation;
 mod discovery;
+mod filter;
 mod metadata;
+mod obfuscation;
 mod rates;
 mod storage;
 
@@ -19,9 +21,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, InfoHash, TorrentId};
+use fast_peer_core::ip_filter::IpFilter;
 use fast_peer_core::lengths::Lengths;
 use fast_peer_core::machine::{Deadline, Timestamp};
-use fast_peer_core::session::{Notice, Reason};
+use fast_peer_core::session::{Encryption, Notice, Reason};
 use fast_peer_core::wire::{Frame, RawBlock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,8 +62,8 @@ pub(crate) enum Observation<'a> {
     Books { torrent: TorrentId, peers: &'a [BookEntry] },
     /// A connection is open.
     Connected { conn: ConnId },
-    /// A datagram leaves for something else than a tracker.
-    Datagram { data: &'a [u8] },
+    /// A datagram leaves for something else than a tracker; without an address it goes to a multicast group.
+    Datagram { to: Option<SocketAddr>, data: &'a [u8] },
     /// An operation is given to the disk: `on_files` unless it is about bytes in memory alone.
     DiskOp { torrent: TorrentId, on_files: bool },
     /// A connection is to be opened.
@@ -73,6 +76,8 @@ pub(crate) enum Observation<'a> {
     Input,
     /// The client tells its user something; `honest` says whether the remote in it, if there is one, is.
     Notice { notice: &'a Notice, honest: bool },
+    /// Bytes leave that are no content of a block, as everybody on the way sees them.
+    Packet { conn: ConnId, bytes: &'a [u8] },
     /// A frame leaves; `false_claim` names a piece that it announces without having it. If it repeats a request,
     /// `unsent` says how many requests wait to be sent.
     Sent { conn: ConnId, frame: &'a Frame, false_claim: Option<u32>, unsent: u32 },
@@ -83,6 +88,8 @@ pub(crate) enum Observation<'a> {
     /// The client has said everything about its last input: in so many outputs; `more` if it had still something when
     /// asked once more.
     Settled { outputs: u32, more: bool, deadline: Option<Deadline> },
+    /// The user blocks these addresses, in place of those before.
+    SetIpFilter { filter: &'a Arc<IpFilter> },
     /// The user limits the rate of sending.
     SetUpLimit { bytes_per_s: Option<u64> },
     /// The user stops the client.
@@ -145,6 +152,7 @@ pub(crate) struct Bounds {
     /// The bytes of messages that may leave at once under a rate limit, besides a burst of a quarter of a second.
     pub(crate) messages: u64,
     pub(crate) stop_within: Duration,
+    pub(crate) encryption: Encryption,
 }
 
 /// How a rule was broken.
@@ -167,7 +175,9 @@ pub(crate) struct Checkers {
     connections: connections::Connections,
     contract: contract::Contract,
     discovery: discovery::Discovery,
+    filter: filter::Filter,
     metadata: metadata::Metadata,
+    obfuscation: obfuscation::Obfuscation,
     rates: rates::Rates,
     storage: storage::Storage,
     checks: u64,
@@ -180,7 +190,9 @@ impl Checkers {
             connections: connections::Connections::new(own, bounds),
             contract: contract::Contract::new(bounds),
             discovery: discovery::Discovery::default(),
+            filter: filter::Filter::default(),
             metadata: metadata::Metadata::default(),
+            obfuscation: obfuscation::Obfuscation::new(bounds),
             rates: rates::Rates::new(bounds),
             storage: storage::Storage::default(),
             checks: 0,
@@ -224,7 +236,9 @@ impl Checkers {
             .and_then(|()| self.connections.observe(observation))
             .and_then(|()| self.conversations.observe(at, observation))
             .and_then(|()| self.discovery.observe(at, observation))
+            .and_then(|()| self.filter.observe(observation))
             .and_then(|()| self.metadata.observe(observation))
+            .and_then(|()| self.obfuscation.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
             .and_then(|()| accounts::observe(observation))
@@ -235,6 +249,7 @@ impl Checkers {
 #[cfg(test)]
 mod tests {
     use super::{Bounds, Breach, Checkers, Duration, Observation, Timestamp, Verdict};
+    use crate::swarm::builder::PLAIN;
 
     pub(super) const BOUNDS: Bounds = Bounds {
         connections: 4,
@@ -243,6 +258,7 @@ mod tests {
         unchoked: 2,
         messages: 1000,
         stop_within: Duration::from_secs(5),
+        encryption: PLAIN,
     };
 
     /// Fails unless the verdict names `rule`.

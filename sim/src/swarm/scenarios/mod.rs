@@ -5,6 +5,8 @@ mod discovery;
 mod hostile;
 mod layouts;
 mod magnets;
+mod moves;
+mod obfuscation;
 mod trackerless;
 mod troubles;
 mod users;
@@ -25,6 +27,8 @@ pub fn all() -> Vec<Scenario> {
         hostile::ALL,
         layouts::ALL,
         magnets::ALL,
+        moves::ALL,
+        obfuscation::ALL,
         trackerless::ALL,
         troubles::ALL,
         users::ALL,

@@ -1,11 +1,11 @@
 //! Links, disks and trackers that fail for a while.
 
+use super::super::builder::settings;
 use super::super::disk::DiskModel;
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::super::services::TrackerMood;
 use super::super::world::Reach;
 use super::{Access, Duration, HOME, Has, Plan, Setup, Swarm, World, secs};
-use fast_peer_core::session::Config;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -103,7 +103,7 @@ fn power_cut(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     world.run_for(Duration::from_millis(4_000 + 500 * (world.seed() % 12)));
     world.cut_power(host);
     world.run_for(secs(3));
-    world.restart(host, &Config::default(), &[swarm.seeder.0]);
+    world.restart(host, &settings(), &[swarm.seeder.0]);
     complete(world, &swarm.leechers, secs(200))?;
     let again = world.stats(host).received;
     notes.add(format!("{} KiB came after the cut", again >> 10));

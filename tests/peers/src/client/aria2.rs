@@ -21,9 +21,11 @@ impl Aria2 {
         let process = Process::start(job.host, job.home, &tool("aria2c")?, |command| {
             command.args(OPTIONS);
             command.arg(format!("--listen-port={PORT}")).arg(format!("--rpc-listen-port={CONTROL_PORT}"));
-            if job.link == Link::Encrypted {
-                command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]);
-            }
+            match job.link {
+                Link::Encrypted => command.arg("--bt-require-crypto=true"),
+                Link::Rc4 => command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]),
+                Link::Tcp | Link::Utp => command,
+            };
             if let Some(node) = job.discovery.node() {
                 command.arg(format!("--dht-entry-point={node}")).arg(format!("--dht-listen-port={PORT}"));
             }

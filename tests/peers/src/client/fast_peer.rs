@@ -4,7 +4,7 @@ use std::{env, fs};
 
 use anyhow::{Result, ensure};
 
-use super::{Client, Job, PORT, Role, Want};
+use super::{Client, Job, Link, PORT, Role, Want};
 use crate::process::{Process, profile_folder};
 
 /// Runs the binary that `FAST_PEER` names, or else the one that was built beside the tests.
@@ -38,6 +38,13 @@ impl FastPeer {
                     command.args(["--limit-down", &rate.to_string(), "--limit-up", &rate.to_string()]);
                 }
             }
+            match job.link {
+                Link::Encrypted => command.env("FAST_PEER_ENCRYPTION", "require"),
+                Link::Rc4 => {
+                    command.env("FAST_PEER_ENCRYPTION", "require").env("FAST_PEER_ENCRYPTION_METHOD", "rc4")
+                }
+                Link::Tcp | Link::Utp => command,
+            };
             discover(job, command);
         })?;
         Ok(Self { process, role: job.role })
@@ -53,6 +60,7 @@ fn discover(job: &Job<'_>, command: &mut Command) {
     if let Some(node) = discovery.node() {
         command.args(["--dht-bootstrap", &node.to_string()]);
     }
+    command.env("FAST_PEER_PORT_MAP", "off");
     // By the environment, since not every command has all of these options.
     let off = [("DHT", discovery.dht.is_empty()), ("LSD", !discovery.lsd), ("PEX", !discovery.pex)];
     for (name, _) in off.iter().filter(|(_, off)| *off) {

@@ -1,0 +1,353 @@
+//! What carries connections: TCP, which the driver does, or a stream of uTP.
+//!
+//! A connection that we open is tried by both, one a little after the other, and goes on with the first that comes about.
+//! The driver knows a connection only as long as TCP carries it or is tried.
+
+use super::cutter::{Cut, Cutter};
+use super::{Action, Due, Intake, NetError, Reason, Segment, Session, WriteBatch};
+use crate::id::ConnId;
+use crate::lengths::BLOCK_LEN;
+use crate::machine::{Machine as _, Timestamp};
+use crate::store::payload::Payload;
+use crate::torrent::known_peers::UtpHint;
+use crate::utp::{self, End, StreamId};
+use crate::wire::PIECE_HEAD_LEN;
+use bytes::Bytes;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+/// What carries one connection, or is tried.
+#[derive(Debug, Default)]
+pub(super) struct Carrier {
+    /// Whether the driver has it or opens it.
+    pub(super) tcp: bool,
+    pub(super) stream: Option<StreamId>,
+    /// What is tried next, and when.
+    next: Option<(Timestamp, Transport)>,
+    cutter: Cutter,
+    /// When bytes that were left for later are looked at.
+    cut_due: Option<Timestamp>,
+}
+
+/// What can carry a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// uTP (BEP 29).
+    Utp,
+}
+
+impl core::fmt::Display for Transport {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Utp => "uTP",
+        })
+    }
+}
+
+impl Carrier {
+    /// That of a connection that somebody opened by TCP.
+    pub(super) fn tcp() -> Self {
+        Self { tcp: true, ..Self::default() }
+    }
+}
+
+impl Session {
+    /// What carries a connection; nothing if there is none, or it is being opened.
+    pub fn transport(&self, conn: ConnId) -> Option<Transport> {
+        let entry = self.conns.get(&conn).filter(|entry| !entry.half_open)?;
+        Some(if entry.carrier.stream.is_some() { Transport::Utp } else { Transport::Tcp })
+    }
+
+    /// How the streams of uTP are, those that are closed and not forgotten among them; nothing without uTP.
+    pub fn utp(&self) -> Option<&utp::Utp> {
+        self.utp.as_ref()
+    }
+
+    /// Begins to open a connection that was noted.
+    pub(super) fn open_carrier(&mut self, now: Timestamp, conn: ConnId, hint: UtpHint) {
+        let (first, second) = match (self.config.transports.tcp, self.utp.is_some(), hint) {
+            (true, false, _) => (Transport::Tcp, None),
+            (false, _, _) => (Transport::Utp, None),
+            (true, true, UtpHint::Worked) => (Transport::Utp, Some((now + HEAD_START, Transport::Tcp))),
+            (true, true, UtpHint::Told) => (Transport::Tcp, Some((now + TOLD_HEAD_START, Transport::Utp))),
+            (true, true, UtpHint::Unknown) => (Transport::Tcp, Some((now + HEAD_START, Transport::Utp))),
+        };
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.carrier.next = second;
+            self.due.extend(second.map(|(at, _)| (at, Due::Carrier(conn))));
+            self.try_carrier(now, conn, first);
+        }
+    }
+
+    /// What a connection has to do now: another try, or bytes that were left for later.
+    pub(super) fn on_carrier_due(&mut self, now: Timestamp, conn: ConnId) {
+        self.try_next(now, conn);
+        self.cut(now, conn, Bytes::new());
+        self.drain_utp(now);
+    }
+
+    /// TCP carries a connection that we opened.
+    pub(super) fn on_tcp_open(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.half_open && entry.carrier.tcp)
+        else {
+            return;
+        };
+        let stream = entry.carrier.stream.take();
+        self.stop_trying(conn);
+        if let Some(stream) = stream {
+            self.close_stream(now, stream, false);
+        }
+        self.on_connected(now, conn, Transport::Tcp);
+    }
+
+    /// TCP does not come about.
+    pub(super) fn on_tcp_failed(&mut self, now: Timestamp, conn: ConnId, error: NetError) {
+        let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.carrier.tcp) else { return };
+        entry.carrier.tcp = false;
+        self.on_try_failed(now, conn, error);
+    }
+
+    pub(super) fn on_utp_datagram(&mut self, now: Timestamp, from: SocketAddr, data: Bytes) {
+        if let Some(utp) = &mut self.utp {
+            utp.handle_datagram(now, from, data, &mut self.pending.utp);
+            self.drain_utp(now);
+        }
+    }
+
+    pub(super) fn on_utp_timeout(&mut self, now: Timestamp) {
+        if let Some(utp) = &mut self.utp {
+            utp.handle_timeout(now, &mut self.pending.utp);
+            self.drain_utp(now);
+        }
+    }
+
+    /// Ends what carried a connection that is no more.
+    pub(super) fn end_carrier(&mut self, conn: ConnId, carrier: &Carrier, reason: Reason) {
+        self.forget_carrier(conn, carrier);
+        if carrier.tcp {
+            self.actions.push_back(Action::Disconnect { conn, reason });
+        }
+        if let Some(stream) = carrier.stream {
+            tracing::debug!(%conn, %stream, %reason, "disconnect");
+            let at_once = matches!(reason, Reason::Banned | Reason::Offence(_));
+            self.close_stream(self.now, stream, at_once);
+        }
+    }
+
+    pub(super) fn forget_carrier(&mut self, conn: ConnId, carrier: &Carrier) {
+        let dues = [carrier.next.map(|(at, _)| at), carrier.cut_due];
+        for at in dues.into_iter().flatten() {
+            self.due.remove(&(at, Due::Carrier(conn)));
+        }
+        if let Some(stream) = &carrier.stream {
+            self.streams.remove(stream);
+        }
+    }
+
+    /// Lets a connection read so much.
+    pub(super) fn give_credit(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(entry) = self.conns.get(&conn) else { return };
+        let bytes = entry.credit;
+        match (entry.carrier.stream, &mut self.utp) {
+            (Some(stream), Some(utp)) => {
+                utp.set_credit(stream, bytes, &mut self.pending.utp);
+                self.drain_utp(now);
+            }
+            _ => self.actions.push_back(Action::ReadCredit { conn, bytes }),
+        }
+    }
+
+    /// A connection has something to say.
+    pub(super) fn want_write(&mut self, conn: ConnId) {
+        match self.conns.get(&conn).and_then(|entry| entry.carrier.stream) {
+            Some(_) => self.pending.pulls.push_back(conn),
+            None => self.actions.push_back(Action::WantWrite { conn }),
+        }
+    }
+
+    /// Does what follows from what the streams said, and from what they were told.
+    pub(super) fn drain_utp(&mut self, now: Timestamp) {
+        if core::mem::replace(&mut self.pending.draining_utp, true) {
+            return;
+        }
+        loop {
+            if let Some(action) = self.pending.utp.pop_front() {
+                self.on_utp_action(now, action);
+            } else if !self.pending.settling && !self.pending.pulls.is_empty() {
+                self.settle_all(now);
+            } else {
+                break;
+            }
+        }
+        self.pending.draining_utp = false;
+    }
+
+    /// Moves what a connection has to say into its stream, as far as there is room.
+    pub(super) fn pull(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(stream) = self.conns.get(&conn).and_then(|entry| entry.carrier.stream) else { return };
+        let Some(room) = self.utp.as_mut().map(|utp| utp.room(stream)).filter(|room| *room > 0) else {
+            return;
+        };
+        let mut batch = WriteBatch::default();
+        // A block is written whole or not at all, and one that is longer than the window must not wait for ever.
+        self.poll_stream(now, conn, room.max(BLOCK_LEN as usize + PIECE_HEAD_LEN), &mut batch);
+        let Some(utp) = self.utp.as_mut().filter(|_| !batch.is_empty()) else { return };
+        batch.seal();
+        let data = batch.segments.drain(..).map(|segment| match segment {
+            Segment::Inline(bytes) | Segment::Payload(Payload::Content(bytes)) => bytes,
+            // Only a simulated peer has no content, and its torrent is all zeros.
+            Segment::Payload(Payload::Length(len)) => alloc::vec![0; len as usize].into(),
+        });
+        utp.write(now, stream, data, &mut self.pending.utp);
+        // There may be more, until a pull brings nothing.
+        self.pending.pulls.push_back(conn);
+        self.drain_utp(now);
+    }
+
+    fn on_utp_action(&mut self, now: Timestamp, action: utp::Action) {
+        match action {
+            utp::Action::Closed { stream, end } => {
+                let Some(conn) = self.streams.remove(&stream) else { return };
+                let Some(entry) = self.conns.get_mut(&conn) else { return };
+                entry.carrier.stream = None;
+                let error = match end {
+                    End::Finished => None,
+                    End::Reset => Some(NetError::Reset),
+                    End::TimedOut => Some(NetError::TimedOut),
+                };
+                if entry.half_open {
+                    self.on_try_failed(now, conn, error.unwrap_or(NetError::Refused));
+                } else {
+                    self.on_lost(now, conn, error);
+                }
+            }
+            utp::Action::Connected { stream } => self.on_utp_open(now, stream),
+            utp::Action::Incoming { stream, from } => {
+                let carrier = Carrier { stream: Some(stream), ..Carrier::default() };
+                if self.take_in(now, from, carrier).is_none() {
+                    self.close_stream(now, stream, true);
+                }
+            }
+            utp::Action::Received { stream, data } => {
+                if let Some(conn) = self.streams.get(&stream).copied() {
+                    self.cut(now, conn, data);
+                }
+            }
+            utp::Action::WantSend => self.actions.push_back(Action::WantSend),
+            utp::Action::Writable { stream, .. } => {
+                self.pending.pulls.extend(self.streams.get(&stream).copied());
+            }
+        }
+    }
+
+    /// Tries what is left to be tried, if it is time.
+    fn try_next(&mut self, now: Timestamp, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        if let Some((_, transport)) = entry.carrier.next.take_if(|(at, _)| *at <= now) {
+            self.try_carrier(now, conn, transport);
+        }
+    }
+
+    fn try_carrier(&mut self, now: Timestamp, conn: ConnId, transport: Transport) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        let remote = entry.remote;
+        match (transport, &mut self.utp) {
+            (Transport::Utp, Some(utp)) => match utp.connect(now, remote, &mut self.pending.utp) {
+                Some(stream) => {
+                    entry.carrier.stream = Some(stream);
+                    self.streams.insert(stream, conn);
+                    self.drain_utp(now);
+                }
+                None => self.on_try_failed(now, conn, NetError::Unreachable),
+            },
+            _ => {
+                entry.carrier.tcp = true;
+                self.actions.push_back(Action::Connect { conn, remote });
+            }
+        }
+    }
+
+    /// One try has failed: goes on with the other, or gives the connection up.
+    fn on_try_failed(&mut self, now: Timestamp, conn: ConnId, error: NetError) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        if entry.carrier.tcp || entry.carrier.stream.is_some() {
+            return;
+        }
+        match entry.carrier.next.take() {
+            Some((at, transport)) => {
+                self.due.remove(&(at, Due::Carrier(conn)));
+                self.try_carrier(now, conn, transport);
+            }
+            None => self.on_lost(now, conn, Some(error)),
+        }
+    }
+
+    /// One try has come about, so no other follows.
+    fn stop_trying(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        if let Some((at, _)) = entry.carrier.next.take() {
+            self.due.remove(&(at, Due::Carrier(conn)));
+        }
+    }
+
+    fn close_stream(&mut self, now: Timestamp, stream: StreamId, at_once: bool) {
+        self.streams.remove(&stream);
+        let Some(utp) = &mut self.utp else { return };
+        if at_once {
+            utp.reset(stream, &mut self.pending.utp);
+        } else {
+            utp.close(now, stream, &mut self.pending.utp);
+        }
+        self.drain_utp(now);
+    }
+
+    fn on_utp_open(&mut self, now: Timestamp, stream: StreamId) {
+        let Some(conn) = self.streams.get(&stream).copied() else { return };
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        let tcp = core::mem::take(&mut entry.carrier.tcp);
+        self.stop_trying(conn);
+        if tcp {
+            self.actions.push_back(Action::Disconnect { conn, reason: Reason::OtherTransport });
+        }
+        self.on_connected(now, conn, Transport::Utp);
+    }
+
+    /// Takes in what came of a stream: messages, and blocks by themselves.
+    fn cut(&mut self, now: Timestamp, conn: ConnId, mut data: Bytes) {
+        self.spend(now, conn, data.len());
+        loop {
+            let Some(entry) = self.conns.get_mut(&conn) else { return };
+            let link = &mut entry.link;
+            match entry.carrier.cutter.take(&mut data, |bytes| link.decipher_bytes(bytes)) {
+                Cut::Block(block) => self.handle_payload(now, conn, Payload::Content(block)),
+                Cut::Control => {}
+                Cut::Wait if entry.carrier.cut_due.is_some_and(|at| at <= now) => {}
+                Cut::Wait => return,
+            }
+            let Some(entry) = self.conns.get_mut(&conn) else { return };
+            entry.carrier.cut_due = None;
+            if !entry.carrier.cutter.has_control() {
+                continue;
+            }
+            let mut control = entry.carrier.cutter.control();
+            let intake = self.handle_bytes(now, conn, &mut control);
+            let Some(entry) = self.conns.get_mut(&conn) else { return };
+            entry.carrier.cutter.put_back(control, intake);
+            if intake == Intake::Again {
+                // Others have their turn first.
+                entry.carrier.cut_due = Some(now);
+                self.due.insert((now, Due::Carrier(conn)));
+                return;
+            }
+        }
+    }
+}
+
+/// How long one try has before the other begins too.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The same where another peer says that uTP works.
+const TOLD_HEAD_START: Duration = Duration::from_millis(50);
