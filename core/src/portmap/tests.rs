@@ -461,6 +461,9 @@ impl FakeRouter {
     }
 }
 
+/// When nothing worked, why, and for how long it rests then.
+type Failed = (Timestamp, Vec<(Method, Why)>, Duration);
+
 /// A host and its router.
 struct Home {
     mapper: PortMapper,
@@ -469,7 +472,7 @@ struct Home {
     log: Vec<(Timestamp, Mapping)>,
     lost: Vec<(Protocol, Why)>,
     refused: Vec<(Protocol, String)>,
-    failures: Vec<(Timestamp, Vec<(Method, Why)>, Duration)>,
+    failures: Vec<Failed>,
     jobs: Vec<(Timestamp, UpnpRequest)>,
     open_jobs: Vec<u64>,
     questions: u32,

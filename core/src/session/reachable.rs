@@ -222,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn the_port_that_the_user_names_comes_before_the_mapped_one() {
+        let mut home =
+            Home::of(Config { port_map: Mode::NatPmp, announce_port: Some(4000), ..Config::default() });
+        home.arrive(7);
+        home.answer_as_router();
+        assert!(home.notices.iter().any(|notice| matches!(notice, Notice::PortMapped(_))));
+        assert_eq!((home.ports(), home.session.announced_port()), (vec!["4000"], 4000));
+    }
+
+    #[test]
     fn another_address_is_told_at_once_and_no_network_is_told_to_nobody() {
         let mut home = Home::new(Mode::Off);
         home.arrive(7);
@@ -262,8 +272,11 @@ mod tests {
 
     impl Home {
         fn new(port_map: Mode) -> Self {
-            let config = Config { port_map, lsd: false, ..Config::default() };
-            let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+            Self::of(Config { port_map, ..Config::default() })
+        }
+
+        fn of(config: Config) -> Self {
+            let mut session = Session::new(Config { lsd: false, ..config }, [1; 32], Timestamp::ZERO);
             let link =
                 "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&tr=http%3A%2F%2Ft.test%2Fa";
             let magnet = Magnet::parse(link).unwrap();
@@ -315,7 +328,7 @@ mod tests {
         /// The ports that were announced.
         fn ports(&self) -> Vec<&str> {
             let port = |url: &'_ String| url.find("&port=").map(|at| at + 6);
-            let ports = self.urls.iter().filter_map(|url| Some(url[port(url)?..].split('&').next()?));
+            let ports = self.urls.iter().filter_map(|url| url[port(url)?..].split('&').next());
             ports.collect()
         }
 

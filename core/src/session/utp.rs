@@ -107,6 +107,14 @@ impl Session {
     pub(super) fn on_tcp_failed(&mut self, now: Timestamp, conn: ConnId, error: NetError) {
         let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.carrier.tcp) else { return };
         entry.carrier.tcp = false;
+        if error == NetError::Proxy {
+            // By way of a proxy that can't be used uTP comes about no more, and what the proxy did not do is not held
+            // against the peer.
+            if let Some(stream) = entry.carrier.stream.take() {
+                self.close_stream(now, stream, true);
+            }
+            return self.on_lost(now, conn, Some(error));
+        }
         self.on_try_failed(now, conn, error);
     }
 
@@ -351,3 +359,35 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The same where another peer says that uTP works.
 const TOLD_HEAD_START: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::Timestamp;
+    use crate::magnet::Magnet;
+    use crate::session::{Action, Config, Event, NetError, NewTorrent, Session};
+    use bytes::BytesMut;
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_ends_both_tries() {
+        let mut session = Session::new(Config::default(), [1; 32], Timestamp::ZERO);
+        let link = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+        let mut new = NewTorrent::try_from(&Magnet::parse(link).unwrap()).unwrap();
+        new.peers.push("198.51.100.7:6881".parse().unwrap());
+        session.add_torrent(Timestamp::ZERO, new);
+        let (mut dialled, mut now) = (None, Timestamp::ZERO);
+        while session.streams.is_empty() || dialled.is_none() {
+            now = session.poll_timeout().unwrap().at;
+            session.handle_timeout(now);
+            while let Some(action) = session.poll_action() {
+                if let Action::Connect { conn, .. } = action {
+                    dialled = Some(conn);
+                }
+            }
+        }
+        let mut data = BytesMut::new();
+        assert!(session.poll_transmit(now, &mut data, 1).is_some(), "it is called by uTP too");
+        let conn = dialled.unwrap();
+        session.handle_event(now, Event::ConnectFailed { conn, error: NetError::Proxy });
+        assert!(session.streams.is_empty() && !session.conns.contains_key(&conn));
+    }
+}

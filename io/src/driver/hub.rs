@@ -39,7 +39,7 @@ pub(super) struct Hub<N: Net, D: Disk> {
     /// Where remotes are let in.
     pub(super) bound: RefCell<Vec<IpAddr>>,
     /// Sockets that take the place of those on these channels.
-    pub(super) joined: Cell<Option<Vec<(Channel, N::Udp)>>>,
+    pub(super) joined: Cell<Option<Joined<N>>>,
     state: RefCell<State<D>>,
     pub(super) landing: RefCell<Landing>,
     /// None once the driver is gone: then nothing is started any more.
@@ -57,6 +57,9 @@ pub(super) struct Hub<N: Net, D: Disk> {
     pub(super) stopped: Cell<bool>,
     pub(super) end: Wakeup,
 }
+
+/// Sockets, and what each is for.
+pub(super) type Joined<N> = Vec<(Channel, <N as Net>::Udp)>;
 
 pub(super) struct State<D> {
     pub(super) session: Session,

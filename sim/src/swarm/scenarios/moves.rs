@@ -51,7 +51,7 @@ fn interrupt(
 ) -> Result<(), Failure> {
     let swarm = Swarm::new(world, Plan::large(256 << 10, 32 << 20), 1, HOME);
     let (leecher, torrent) = swarm.leechers[0];
-    let host = if world.seed() % 2 == 0 { swarm.seeder.0 } else { leecher };
+    let host = if world.seed().is_multiple_of(2) { swarm.seeder.0 } else { leecher };
     for host in [leecher, swarm.seeder.0] {
         let ip = world.addr(host).ip();
         world.tell_addresses(host, vec![ip]);
