@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::exit::Failure;
 use fast_peer_core::mse::Methods;
-use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy};
+use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy, Transports};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -36,6 +36,8 @@ pub(crate) struct Network {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) upload_slots: u32,
     #[command(flatten)]
+    transporting: Transporting,
+    #[command(flatten)]
     encrypting: Encrypting,
     #[command(flatten)]
     bootstrap: Bootstrap,
@@ -48,6 +50,34 @@ pub(crate) struct Network {
     /// Don't look for peers in the local network
     #[arg(long)]
     no_lsd: bool,
+}
+
+/// What carries connections to peers.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Transporting {
+    /// What carries connections to peers, those that we open and those that they open
+    #[arg(long, value_name = "TRANSPORT", default_value = "both")]
+    transport: Carry,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Carry {
+    /// TCP, and uTP where that is slow or fails
+    Both,
+    /// TCP alone
+    Tcp,
+    /// uTP alone, which gives way to other traffic
+    Utp,
+}
+
+impl Transporting {
+    pub(crate) const fn config(&self) -> Transports {
+        Transports {
+            tcp: matches!(self.transport, Carry::Both | Carry::Tcp),
+            utp: matches!(self.transport, Carry::Both | Carry::Utp),
+        }
+    }
 }
 
 /// Whether connections to peers are obfuscated.
@@ -145,6 +175,7 @@ impl Network {
             upload_slots: self.upload_slots as usize,
             pex: !self.no_pex,
             lsd: !self.no_lsd,
+            transports: self.transporting.config(),
             encryption: self.encrypting.config(),
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
