@@ -4,7 +4,7 @@ use super::finder::{Finder, Heard, Wanted};
 use super::swarm::{Swarm, judge, tracker_url};
 use crate::engine::{self, interrupted};
 use crate::exit::{Exit, Failure};
-use crate::network::{Bootstrap, Encrypting};
+use crate::network::{Bootstrap, Encrypting, Transporting};
 use crate::output::{Output, one_line};
 use fast_peer_core::dht::Summary;
 use fast_peer_core::torrent::known_peers;
@@ -33,6 +33,8 @@ pub(crate) struct Args {
     /// A peer to ask for others; may be repeated
     #[arg(long, value_name = "HOST:PORT", value_parser = super::download::peer)]
     peer: Vec<SocketAddr>,
+    #[command(flatten)]
+    transporting: Transporting,
     #[command(flatten)]
     encrypting: Encrypting,
     #[command(flatten)]
@@ -74,6 +76,7 @@ impl Args {
                 lsd: asks(Source::Lsd),
                 peers: &self.peer,
                 port: self.port,
+                transports: self.transporting.config(),
                 encryption: self.encrypting.config(),
                 patience: Duration::from_secs(self.timeout),
             };
