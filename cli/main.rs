@@ -11,6 +11,7 @@ mod output;
 mod paths;
 mod storage;
 mod trackers;
+mod utp;
 mod view;
 
 use clap::FromArgMatches as _;
