@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::met;
 use crate::output::one_line;
 use crate::paths;
+use crate::port_map;
 use fast_peer_core::dht::message::Family;
 use fast_peer_core::dht::{Saved, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
@@ -82,6 +83,9 @@ impl Engine {
             .map_err(|error| Failure::io(Exit::Unknown, "starting the disk's threads", &error))?;
         let driver = Driver::new(Real, disk, tls()?, session);
         let port = sockets.map(|sockets| driver.listen_on(sockets));
+        if port.is_some() {
+            driver.watch_network(addrs);
+        }
         if calls && let Err(error) = driver.join_local().await {
             tracing::debug!("no calls into the local network: {error}");
         }
@@ -178,7 +182,9 @@ impl Engine {
 
     /// The next notice; none once the session has ended.
     pub(crate) async fn notice(&mut self) -> Option<Notice> {
-        self.notices.recv().await
+        let notice = self.notices.recv().await;
+        notice.iter().for_each(port_map::log);
+        notice
     }
 
     pub(crate) fn status(&self, torrent: TorrentId) -> Option<Status> {

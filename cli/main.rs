@@ -9,6 +9,7 @@ mod met;
 mod network;
 mod output;
 mod paths;
+mod port_map;
 mod storage;
 mod trackers;
 mod utp;

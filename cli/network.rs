@@ -1,11 +1,19 @@
 //! Options of all commands that connect to peers, or use the DHT.
 
 use crate::engine::Engine;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::output::one_line;
+use crate::port_map::PortMap;
+use fast_peer_core::ip_filter::{Builder, IpFilter};
 use fast_peer_core::mse::Methods;
+use fast_peer_core::portmap::Mode;
 use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy, Transports};
+use fast_peer_io::ip_filter;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How to use the network.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,6 +25,9 @@ pub(crate) struct Network {
     /// Address to listen on, and whose network is called for peers; may be repeated [default: all]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) bind: Vec<IpAddr>,
+    /// How to have the router let peers in; never with only loopback addresses to listen on
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    port_map: PortMap,
     /// Bytes a second to receive at most; K and M are powers of 1000, Ki and Mi of 1024
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
@@ -35,6 +46,11 @@ pub(crate) struct Network {
     /// Peers to serve at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) upload_slots: u32,
+    /// List of addresses to have nothing to do with, as peers and nodes of the DHT: eMule's .dat, PeerGuardian's .p2p,
+    /// or an address, range or CIDR network a line, compressed by gzip or not; may be repeated. Loopback and private
+    /// addresses are never blocked, and trackers are asked wherever they are
+    #[arg(long, value_name = "FILE")]
+    ip_filter: Vec<PathBuf>,
     #[command(flatten)]
     transporting: Transporting,
     #[command(flatten)]
@@ -148,13 +164,14 @@ impl Bootstrap {
 impl Network {
     /// Starts a session that takes part in swarms; where it listens is told as well.
     pub(crate) async fn start(&self) -> Result<(Engine, Option<u16>), Failure> {
-        self.start_with(self.config()).await
+        self.start_with(self.config()?).await
     }
 
     /// Starts a session that does not stay for long: nodes need not remember it.
     pub(crate) async fn start_briefly(&self) -> Result<Engine, Failure> {
-        let mut config = self.config();
+        let mut config = self.config()?;
         config.dht.iter_mut().for_each(|dht| dht.read_only = true);
+        config.port_map = Mode::Off;
         Ok(self.start_with(config).await?.0)
     }
 
@@ -164,10 +181,10 @@ impl Network {
         Ok((engine, port))
     }
 
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
         let defaults = Config::default();
         let max_peers = self.max_peers as usize;
-        Config {
+        Ok(Config {
             max_peers,
             max_connections: defaults.max_connections.max(max_peers),
             max_requests: self.requests_per_peer,
@@ -177,11 +194,37 @@ impl Network {
             lsd: !self.no_lsd,
             transports: self.transporting.config(),
             encryption: self.encrypting.config(),
+            port_map: self.port_map.mode(),
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),
             down_bytes_per_s: self.limit_down,
             up_bytes_per_s: self.limit_up,
+            ip_filter: Arc::new(self.ip_filter()?),
             ..defaults
+        })
+    }
+
+    /// Whom the user wants nothing to do with. A list that can't be read whole is an error: it would block less than the
+    /// user thinks.
+    fn ip_filter(&self) -> Result<IpFilter, Failure> {
+        let mut builder = Builder::new();
+        for path in &self.ip_filter {
+            let shown = path.display();
+            let report = ip_filter::read(path, &mut builder).map_err(|error| {
+                let exit = if error.kind() == ErrorKind::FileTooLarge { Exit::Option } else { Exit::Open };
+                Failure::io(exit, &shown, &error)
+            })?;
+            let Some((line, why)) = report.first_bad else { continue };
+            if report.ranges == 0 {
+                let message = format!("{shown}: it is no list of addresses to block: line {line} is {why}");
+                return Err(Failure::new(Exit::Option, message));
+            }
+            let message = match report.bad_lines {
+                1 => format!("{shown}: line {line} is skipped, as it is {why}"),
+                bad => format!("{shown}: {bad} lines are skipped; the first is line {line}, as it is {why}"),
+            };
+            eprintln!("fast-peer: {}", one_line(&message));
         }
+        Ok(builder.build())
     }
 
     fn addrs(&self) -> &[IpAddr] {

@@ -5,6 +5,7 @@ use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line, size};
+use crate::port_map;
 use crate::storage::{self, Selection};
 use fast_peer_core::id::{InfoHash, TorrentId};
 use fast_peer_core::metainfo::Metainfo;
@@ -308,7 +309,7 @@ impl<'a> Run<'a> {
             Notice::TrackerAnswered { warning: Some(_), .. } => {
                 self.progress.say(&format!("fast-peer: {}", one_line(&notice.to_string())));
             }
-            _ => {}
+            _ => port_map::tell(&notice, self.out)?,
         }
         Ok(())
     }

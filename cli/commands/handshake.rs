@@ -140,8 +140,11 @@ impl Args {
         match (answered, last) {
             (Some(answered), _) => Ok(answered),
             (None, Some(failure)) if known.len() == 1 => Err(failure),
-            (None, _) => {
-                let message = format!("{}: none of {} peers answered", swarm.name, known.len());
+            (None, last) => {
+                let mut message = format!("{}: none of {} peers answered", swarm.name, known.len());
+                if let Some(last) = last {
+                    message += &format!("; the last of them, {}", last.message);
+                }
                 Err(Failure::new(Exit::Timeout, message))
             }
         }
@@ -393,6 +396,12 @@ impl Said {
             if let Some(ip) = said.your_ip {
                 out.field("Your IP", ip)?;
             }
+            if let Some(upload_only) = said.upload_only {
+                out.field("Upload Only", if upload_only { "yes" } else { "no" })?;
+            }
+            if let Some(encryption) = said.encryption {
+                out.field("Prefers Encryption", if encryption { "yes" } else { "no" })?;
+            }
         }
         let of = self.piece_count.map_or_else(String::new, |count| format!(" of {count}"));
         match self.pieces {
@@ -425,6 +434,7 @@ impl Said {
             "metadata_size": said.metadata_size,
             "your_ip": said.your_ip,
             "upload_only": said.upload_only,
+            "prefers_encryption": said.encryption,
             "pieces": self.pieces.and_then(|pieces| match pieces {
                 Pieces::All => self.piece_count,
                 Pieces::Count(count) => Some(count),

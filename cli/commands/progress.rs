@@ -148,6 +148,7 @@ impl Progress {
             "checking": status.checking,
             "peers": status.peers,
             "seeds": status.seeds,
+            "filtered": status.filtered,
             "down_bytes_per_s": self.rates.0,
             "up_bytes_per_s": self.rates.1,
             "downloaded": status.down_bytes,

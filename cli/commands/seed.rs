@@ -5,6 +5,7 @@ use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
 use crate::network::Network;
 use crate::output::{Output, one_line};
+use crate::port_map;
 use crate::storage;
 use crate::{engine, output};
 use fast_peer_core::id::TorrentId;
@@ -56,7 +57,7 @@ impl Args {
 
     async fn seed(self, out: &mut Output) -> Result<(), Failure> {
         let torrents = self.all_torrents().await?;
-        let mut config = self.network.config();
+        let mut config = self.network.config()?;
         // Many torrents check their files at once and share the connections.
         config.max_connections = config.max_connections.max(500);
         let (mut engine, port) = self.network.start_with(config).await?;
@@ -177,7 +178,7 @@ fn tell(
         Notice::DiskTrouble { .. } | Notice::TrackerFailed { .. } => {
             eprintln!("fast-peer: {}", output::one_line(&notice.to_string()));
         }
-        _ => {}
+        _ => port_map::tell(notice, out)?,
     }
     out.flush()
 }

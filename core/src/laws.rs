@@ -3,6 +3,7 @@
 //! Two machines of one seed live through the same random life, in which times are met exactly, missed by a microsecond
 //! or overslept, and much of what happens makes no sense.
 
+mod mapping;
 mod mse;
 mod node;
 mod streaming;
@@ -87,6 +88,12 @@ fn the_discovery_keeps_the_laws() {
 fn the_peer_keeps_the_laws() {
     let tally = live_many::<Conversing>();
     assert!(tally.said > 100 && tally.woken > 20 && tally.closed > 10, "{tally:?}");
+}
+
+#[test]
+fn the_port_mapper_keeps_the_laws() {
+    let tally = live_many::<mapping::Mapping>();
+    assert!(tally.said > 500 && tally.woken > 50, "{tally:?}");
 }
 
 #[test]
@@ -507,6 +514,7 @@ impl Subject for Calling {
     fn draw(&self, rng: &mut Rng) -> lsd::Event {
         let torrent = InfoHash([rng.below(60) as u8; 20]);
         match rng.below(16) {
+            0 if rng.chance(1, 4) => lsd::Event::NetworkChanged,
             0 => lsd::Event::Listening { port: rng.below(3) as u16 },
             1..=3 => lsd::Event::Unshared { torrent },
             4..=10 => lsd::Event::Shared { torrent },
@@ -548,7 +556,8 @@ impl Subject for Discovering {
         match rng.below(500) {
             0 => discovery::Event::Forbid,
             1 => discovery::Event::Stop,
-            2..30 => {
+            2 => discovery::Event::NetworkChanged,
+            3..30 => {
                 let trackers = [Trackers::Alive, Trackers::Dead, Trackers::None];
                 discovery::Event::Trackers(trackers[rng.below(3) as usize])
             }

@@ -11,8 +11,10 @@ extern crate alloc;
 pub mod address;
 pub mod bencode;
 pub mod bitfield;
+mod crc32c;
 pub mod dht;
 pub mod id;
+pub mod ip_filter;
 #[cfg(test)]
 mod laws;
 pub mod lengths;
@@ -25,6 +27,7 @@ pub mod mse;
 pub mod peer;
 pub mod pex;
 pub mod pieces;
+pub mod portmap;
 pub mod rng;
 pub mod session;
 pub mod store;

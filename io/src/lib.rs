@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod driver;
 pub mod http;
+pub mod ip_filter;
 pub mod net;
 mod pool;
 mod scatter;

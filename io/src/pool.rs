@@ -1,5 +1,5 @@
-//! Buffers for blocks. A block is read from the socket into one of them and travels unchanged to the hash and the
-//! write; when the last holder lets go of it, on whatever thread, the buffer comes back.
+//! Buffers for blocks and runs of datagrams. A block is read from the socket into one of them and travels unchanged to the
+//! hash and the write; when the last holder lets go of it, on whatever thread, the buffer comes back.
 
 use bytes::Bytes;
 use fast_peer_core::lengths::BLOCK_LEN;
@@ -10,70 +10,68 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// There is no limit on the buffers in use: read credit bounds those, and a supply that runs dry could hold up the very
 /// block that others wait for.
 #[derive(Clone, Debug)]
-pub(crate) struct Pool(Arc<Shared>);
+pub(crate) struct Pool<const LEN: usize = BLOCK>(Arc<Shared<LEN>>);
 
 #[derive(Debug)]
-struct Shared {
-    free: Mutex<Vec<Buffer>>,
+struct Shared<const LEN: usize> {
+    free: Mutex<Vec<Box<[u8; LEN]>>>,
     keep: usize,
 }
 
-type Buffer = Box<[u8; BLOCK_LEN as usize]>;
-
 /// A buffer that nobody else sees, to be filled.
 #[derive(Debug)]
-pub(crate) struct BlockBuf {
+pub(crate) struct Buf<const LEN: usize = BLOCK> {
     /// Taken when the buffer goes back.
-    buffer: Option<Buffer>,
-    home: Arc<Shared>,
+    buffer: Option<Box<[u8; LEN]>>,
+    home: Arc<Shared<LEN>>,
 }
 
 /// A full buffer that goes back when it is dropped.
-struct Filled {
-    buf: BlockBuf,
+struct Filled<const LEN: usize> {
+    buf: Buf<LEN>,
     len: usize,
 }
 
-impl Pool {
+impl<const LEN: usize> Pool<LEN> {
     /// A pool that keeps up to `keep` unused buffers.
     pub(crate) fn new(keep: usize) -> Self {
         Self(Arc::new(Shared { free: Mutex::default(), keep }))
     }
 
     /// A buffer. What is in it is old.
-    pub(crate) fn take(&self) -> BlockBuf {
+    pub(crate) fn take(&self) -> Buf<LEN> {
         let kept = self.0.free().pop();
-        BlockBuf { buffer: Some(kept.unwrap_or_else(new_buffer)), home: Arc::clone(&self.0) }
+        Buf { buffer: Some(kept.unwrap_or_else(new_buffer)), home: Arc::clone(&self.0) }
     }
 }
 
-impl Shared {
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Buffer>> {
+impl<const LEN: usize> Shared<LEN> {
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8; LEN]>>> {
         // A push or pop that panicked left the list as it was.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl BlockBuf {
+impl<const LEN: usize> Buf<LEN> {
     /// All of the buffer.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; BLOCK_LEN as usize] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; LEN] {
         self.buffer.as_mut().expect("only drop takes the buffer out")
     }
 
     /// Its first `len` bytes, to be shared. The rest of the buffer stays with them.
     pub(crate) fn freeze(self, len: usize) -> Bytes {
-        assert!(len <= BLOCK_LEN as usize, "a block fits its buffer");
+        assert!(len <= LEN, "what was read fits its buffer");
         Bytes::from_owner(Filled { buf: self, len })
     }
 }
 
-impl AsRef<[u8]> for Filled {
+impl<const LEN: usize> AsRef<[u8]> for Filled<LEN> {
     fn as_ref(&self) -> &[u8] {
         &self.buf.buffer.as_ref().expect("only drop takes the buffer out")[..self.len]
     }
 }
 
-impl Drop for BlockBuf {
+impl<const LEN: usize> Drop for Buf<LEN> {
     fn drop(&mut self) {
         let mut free = self.home.free();
         if free.len() < self.home.keep {
@@ -83,9 +81,11 @@ impl Drop for BlockBuf {
 }
 
 /// Zeroed by the allocator, which for fresh memory means by nobody: it costs nothing until it is filled.
-fn new_buffer() -> Buffer {
-    vec![0; BLOCK_LEN as usize].into_boxed_slice().try_into().expect("it has the length of a block")
+fn new_buffer<const LEN: usize>() -> Box<[u8; LEN]> {
+    vec![0; LEN].into_boxed_slice().try_into().expect("it has that length")
 }
+
+const BLOCK: usize = BLOCK_LEN as usize;
 
 #[cfg(test)]
 mod tests {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_when_its_last_holder_lets_go() {
-        let pool = Pool::new(1);
+        let pool = Pool::<16>::new(1);
         let mut buf = pool.take();
         buf.bytes_mut()[..3].copy_from_slice(b"abc");
         let at = buf.bytes_mut().as_ptr();
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn no_more_are_kept_than_was_said() {
-        let pool = Pool::new(2);
+        let pool = Pool::<16>::new(2);
         let taken: Vec<_> = (0..5).map(|_| pool.take()).collect();
         drop(taken);
         assert_eq!(pool.0.free().len(), 2);

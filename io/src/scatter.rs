@@ -3,7 +3,7 @@
 //! and what arrives as guessed is never copied. Where the guess is wrong (a `have` came in between), the rest of that
 //! read is put together again and parsed in order.
 
-use crate::pool::{BlockBuf, Pool};
+use crate::pool::{Buf, Pool};
 use bytes::{Bytes, BytesMut};
 use fast_peer_core::lengths::BLOCK_LEN;
 use fast_peer_core::session::Intake;
@@ -44,7 +44,7 @@ pub(crate) struct Landing {
     pool: Pool,
     plan: Vec<u32>,
     heads: Box<[[u8; HEAD_LEN]]>,
-    blocks: Vec<BlockBuf>,
+    blocks: Vec<Buf>,
     tail: Box<[u8]>,
     /// An allocation for the next connection that has to keep bytes.
     spare: BytesMut,
@@ -63,7 +63,7 @@ pub(crate) struct Scatter {
 
 #[derive(Debug)]
 struct Filling {
-    buf: BlockBuf,
+    buf: Buf,
     filled: usize,
     len: usize,
 }

@@ -22,6 +22,7 @@ pub(crate) struct UtpArgs {
 pub(crate) fn run_tables(args: &UtpArgs) -> ExitCode {
     alone(args);
     beside(args);
+    together(args);
     ExitCode::SUCCESS
 }
 
@@ -68,6 +69,25 @@ fn beside(args: &UtpArgs) {
                     let kept = both.carried[0] * 100 / alone.carried[0].max(1);
                     print!("{kept:>8}{:>6.1}", both.permille(1) as f64 / 10.0);
                 }
+            }
+            println!();
+        }
+    }
+}
+
+/// What three streams make of one path.
+fn together(args: &UtpArgs) {
+    println!(
+        "three streams: % of the link that each has, when all begin at once and when one comes after the other"
+    );
+    for rtt in RTTS {
+        for buffer in BUFFERS {
+            print!("{rtt:>6} {buffer:>6}");
+            for gap in [0, 4] {
+                let flows = [0, 1, 2].map(|i| (Flow::Utp(None), Duration::from_secs(i * gap)));
+                let outcome = run(path(args, rtt, buffer, 0), plan(args, &flows));
+                print!("    ");
+                (0..3).for_each(|flow| print!("{:>6.1}", outcome.permille(flow) as f64 / 10.0));
             }
             println!();
         }

@@ -38,7 +38,9 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    address_change "address-change" 1..=4,
     cable_cut "cable-cut" 1..=3,
+    canonical_peers "canonical-peers" 1..=3,
     choker "choker" 1..=3,
     crowd "crowd" 1..=1,
     dht_only "dht-only" 1..=3,
@@ -51,6 +53,8 @@ scenarios! {
     files "files" 1..=6,
     flooder "flooder" 1..=2,
     hybrid "hybrid" 1..=3,
+    interface_down "interface-down" 1..=4,
+    ip_filter "ip-filter" 1..=3,
     liar "liar" 1..=8,
     local_peers "local-peers" 1..=4,
     lossy_links "lossy-links" 1..=6,
@@ -64,6 +68,7 @@ scenarios! {
     mute "mute" 1..=2,
     obfuscated "obfuscated" 1..=4,
     obfuscation_flood "obfuscation-flood" 1..=2,
+    partial_seeds "partial-seeds" 1..=3,
     peer_exchange "peer-exchange" 1..=2,
     peer_exchange_chain "peer-exchange-chain" 1..=1,
     power_cut "power-cut" 1..=6,
@@ -72,6 +77,7 @@ scenarios! {
     rate_limits "rate-limits" 1..=3,
     resets "resets" 1..=3,
     seeder_leaves "seeder-leaves" 1..=2,
+    sleep "sleep" 1..=4,
     staller "staller" 1..=3,
     stop "stop" 1..=4,
     tracker_down "tracker-down" 1..=4,

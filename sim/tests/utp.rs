@@ -50,7 +50,7 @@ fn a_tcp_keeps_nine_tenths_of_what_it_had() {
                 let alone = seen(path(rtt, buffer, 0), &[tcp]);
                 let both = seen(path(rtt, buffer, 0), &[tcp, (HONEST, 5)]);
                 let kept = both.carried[0] * 100 / alone.carried[0];
-                assert!(kept >= 88, "{control:?} {rtt} {buffer}: {kept} %, {both:?}");
+                assert!(kept >= 89, "{control:?} {rtt} {buffer}: {kept} %, {both:?}");
             }
         }
     }
@@ -61,19 +61,20 @@ fn streams_share_a_path() {
     let outcome = seen(path(50, 100, 0), &[(HONEST, 0), (HONEST, 0), (HONEST, 0)]);
     let all: u64 = outcome.carried.iter().sum();
     assert!(all * 1000 / outcome.possible >= 850, "{outcome:?}");
-    assert!(outcome.carried.iter().all(|one| one * 3 >= all / 3), "{outcome:?}");
+    assert!(outcome.carried.iter().all(|one| one * 2 >= all / 3), "{outcome:?}");
 }
 
-/// Row U-04: of a path shared with another, a liar takes no more than 1.2 times its half.
+/// Row U-04: beside another, first or second, a liar takes no more than 1.2 times what an honest one does.
 #[test]
 fn nothing_is_gained_by_lies() {
     for lie in [Lie::NoDelay, Lie::NoLoss] {
         for lost in [0, 100] {
-            let path = path(50, 100, lost);
-            let outcome = seen(path, &[(Flow::Utp(Some(lie)), 0), (HONEST, 0)]);
-            let honest = seen(path, &[(HONEST, 0), (HONEST, 0)]);
-            let fair = honest.taken.iter().sum::<u64>() / 2;
-            assert!(outcome.taken[0] * 10 <= fair * 12, "{lie:?} {lost}: {outcome:?}, fair {fair}");
+            let (path, liar) = (path(50, 100, lost), (Flow::Utp(Some(lie)), 0));
+            let honest = (HONEST, 0);
+            let (first, second) = (seen(path, &[liar, honest]), seen(path, &[honest, liar]));
+            let fair = seen(path, &[honest, honest]);
+            let (taken, fair) = (first.taken[0] + second.taken[1], fair.taken[0] + fair.taken[1]);
+            assert!(taken * 10 <= fair * 12, "{lie:?} {lost}: {taken} of {fair}, {first:?}, {second:?}");
         }
     }
 }

@@ -202,6 +202,43 @@ fn an_interrupted_download_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_list_of_addresses_is_left_alone() {
+    let content = Content::file(50_000);
+    let seeder = Seeder::start(&content);
+    let list = content.root().join("list.dat");
+    fs::write(&list, "# all\n000.000.000.000 - 255.255.255.255 , 000 , everybody\nnonsense\n").unwrap();
+    // Nobody is there, and nobody is asked.
+    let args = args![
+        "download",
+        &content.torrent,
+        "-d",
+        content.place(),
+        "--peer",
+        "203.0.113.5:6881",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dht",
+        "--no-lsd",
+        "--stop-timeout",
+        "1",
+        "--ip-filter",
+        &list,
+    ];
+    let ran = run(args);
+    let skipped =
+        format!("fast-peer: {}: line 3 is skipped, as it is no range of addresses\n", list.display());
+    assert!(ran.stderr.contains(&skipped), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the IP filter blocks 1 address"), "{}", ran.stderr);
+    assert_ne!(ran.code, 0);
+    // This machine is never blocked.
+    let mut here = download(&content, &seeder);
+    Ran::from(here.env("FAST_PEER_IP_FILTER", &list).output().unwrap()).ends_with(0);
+    content.assert_copied();
+}
+
+#[test]
 fn a_piece_comes_alone() {
     let content = Content::folder(&[("a", 10_000), ("b", 30_000), ("c", 30_001)]);
     let seeder = Seeder::start(&content);

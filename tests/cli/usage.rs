@@ -98,6 +98,8 @@ fn wrong_inputs_have_their_exit_codes() {
         (&args!["dht", "put", "x", "--key-file", &no_key], 28),
         (&args!["dht", "put", "x", "--key-file", &missing], 15),
         (&args!["dht", "-o", "x", &link], 27),
+        (&args!["download", sample(), "--ip-filter", &missing], 15),
+        (&args!["download", sample(), "--ip-filter", &no_bencode], 28),
     ] {
         let mut json = vec!["--json".into()];
         json.extend(args.iter().cloned());

@@ -12,11 +12,13 @@ use fast_peer_core::dht::peer_store::{PeerLimits, PeerStore};
 use fast_peer_core::dht::saved::{self, MAX_CONTACTS};
 use fast_peer_core::dht::{Action, Announced, Config, Event, Node, Saved, Task};
 use fast_peer_core::id::{InfoHash, LookupId};
+use fast_peer_core::ip_filter::{Builder, LineError, MAX_LINE, Range};
 use fast_peer_core::lsd::{self, Announcement};
 use fast_peer_core::machine::{Machine as _, Outbox, Timestamp};
 use fast_peer_core::magnet::{self, Magnet};
 use fast_peer_core::metainfo::{self, FilePath, Metainfo};
 use fast_peer_core::mse::{self, Initiator, Methods, Responder, torrent_mark};
+use fast_peer_core::portmap::{self, PortMapper, Router};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::tracker::{
     self, AskId, Question, TrackerServer, TrackerUrl, UdpAction, UdpEvent, UdpTrackers,
@@ -42,11 +44,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dht_stores", dht_stores),
     ("ext_handshake", ext_handshake),
     ("http_tracker", http_tracker),
+    ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
     ("mse", mse),
     ("path_sanitise", path_sanitise),
+    ("portmap", portmap),
     ("udp_tracker", udp_tracker),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
@@ -214,6 +218,37 @@ pub fn http_tracker(data: &[u8]) {
     assert!(Document::parse(&body, Limits::FILE).is_ok_and(|document| document.quirks().is_empty()));
 }
 
+/// Every line is taken in or refused. What was taken in is blocked from end to end and written out reads as the same;
+/// no two of the ranges that come of it overlap or touch.
+pub fn ip_filter(data: &[u8]) {
+    let mut all = Builder::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let mut alone = Builder::new();
+        let result = alone.line(line);
+        assert_eq!(result == Err(LineError::TooLong), line.len() > MAX_LINE);
+        assert_eq!(all.line(line), result);
+        let Some(range) = alone.build().ranges().next() else { continue };
+        let (first, last) = (range.first(), range.last());
+        assert_eq!(Range::new(first, last), Some(range));
+        let mut again = Builder::new();
+        again.line(format!("{first}-{last}").as_bytes()).expect("a range is written as it is read");
+        assert_eq!(again.build().ranges().next(), Some(range));
+    }
+    let taken = all.len();
+    let filter = all.build();
+    assert!(filter.len() <= taken);
+    let mut before: Option<Range> = None;
+    for range in filter.ranges() {
+        assert!(before.is_none_or(|before| Range::new(before.last(), range.first()).is_some()
+            || before.first().is_ipv4() && range.first().is_ipv6()));
+        // What begins or ends among the IPv4 addresses that are written as IPv6 blocks none of those.
+        for end in [range.first(), range.last()].into_iter().filter(|end| *end == end.to_canonical()) {
+            assert_eq!(filter.blocks(end), !fast_peer_core::address::is_local(end), "{end}");
+        }
+        before = Some(range);
+    }
+}
+
 /// A call into the local network survives being written and read again, and names neither too many torrents nor none.
 pub fn lsd(data: &[u8]) {
     let Some(call) = Announcement::parse(data) else { return };
@@ -224,6 +259,38 @@ pub fn lsd(data: &[u8]) {
         assert!(written.len() <= lsd::MAX_LEN);
         assert_eq!(Announcement::parse(&written).as_ref(), Some(&call));
     }
+}
+
+/// Whatever is said in the name of a router, it is asked little, and no port is mapped but the one that was asked for.
+///
+/// The input is a row of datagrams, each with the length and the seconds since the last before it.
+pub fn portmap(data: &[u8]) {
+    let gateway = SocketAddr::from(([192, 168, 1, 1], 5351));
+    let mut mapper = PortMapper::new(portmap::Mode::Auto, Rng::from_number(1));
+    let router = Router { local: [192, 168, 1, 7].into(), gateway: Some([192, 168, 1, 1].into()) };
+    let (mut now, mut out) = (Timestamp::ZERO, Outbox::new());
+    mapper.handle_event(now, portmap::Event::Start { router, port: 6881 }, &mut out);
+    let (mut rest, mut heard) = (data, 0);
+    while let [len, secs, more @ ..] = rest {
+        let (datagram, after) = more.split_at(more.len().min(usize::from(*len)));
+        (now, rest, heard) = (now + Duration::from_secs(u64::from(*secs)), after, heard + 1);
+        mapper.handle_timeout(now, &mut out);
+        let mut data = BytesMut::from(datagram);
+        // An answer of PCP counts only with the nonce of a question, which no input could guess.
+        let asked = out.iter().rev().find_map(|action| match action {
+            portmap::Action::Send { data, .. } if data[0] == 2 => data.get(24..36),
+            _ => None,
+        });
+        if let (Some(nonce), Some(place)) = (asked, data.get_mut(24..36)) {
+            place.copy_from_slice(nonce);
+        }
+        mapper.handle_event(now, portmap::Event::Datagram { from: gateway, data: data.freeze() }, &mut out);
+        assert!(mapper.poll_timeout().is_none_or(|due| due.at > now));
+    }
+    let sent = out.iter().filter(|action| matches!(action, portmap::Action::Send { .. })).count();
+    assert!(sent <= 8 + 4 * heard, "{sent} questions after {heard} answers");
+    assert!(out.iter().all(|action| !matches!(action, portmap::Action::Mapped(it) if it.external == 0)));
+    mapper.handle_event(now, portmap::Event::Stop, &mut out);
 }
 
 /// A file of nodes that is read is what would be written for these nodes, whether the hash at its end was right by

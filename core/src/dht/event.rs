@@ -4,6 +4,8 @@ use super::item::Item;
 use super::message::{Contact, Family};
 use super::node_id::NodeId;
 use crate::id::{InfoHash, LookupId};
+use crate::ip_filter::IpFilter;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
@@ -25,10 +27,14 @@ pub enum Event {
     ExternalAddress(IpAddr),
     /// There may be nodes at these addresses: well-known ones, those of a torrent file, or of peers (BEP 5's `port`).
     Learn(Vec<SocketAddr>),
+    /// The network is another one: what did not answer before perhaps does, and our neighbours have to hear of us.
+    NetworkChanged,
     /// Nodes that we know from elsewhere, with their ids.
     Named(Vec<Contact>),
     /// What an earlier run saved.
     Restore(Saved),
+    /// Nodes at these addresses are not asked, not answered and not known, in place of those before.
+    SetIpFilter(Arc<IpFilter>),
     /// Whether we only ask, and answer nothing (BEP 43).
     SetReadOnly(bool),
     /// Look for something. It ends with [`Action::Done`], or when it is cancelled.
@@ -293,6 +299,8 @@ impl fmt::Display for Event {
             Self::Named(contacts) => write!(f, "named nodes={}", contacts.len()),
             Self::Restore(saved) => write!(f, "restore nodes={}", saved.contacts.len()),
             Self::SetReadOnly(read_only) => write!(f, "read-only {read_only}"),
+            Self::SetIpFilter(filter) => write!(f, "ip filter ranges={}", filter.len()),
+            Self::NetworkChanged => f.write_str("another network"),
             Self::Start { lookup, task } => write!(f, "start {lookup} {task}"),
         }
     }

@@ -36,9 +36,11 @@ pub use event::{Action, Announced, Event, Saved, Summary, Task};
 
 use crate::address::canonical;
 use crate::id::LookupId;
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use answering::Asked;
 use core::net::{IpAddr, SocketAddr};
@@ -86,6 +88,7 @@ pub struct Node {
     family: Family,
     rng: Rng,
     read_only: bool,
+    filter: Arc<IpFilter>,
     /// Whether queries ask for nodes of both families.
     wants_both: bool,
     table: Table,
@@ -140,6 +143,7 @@ impl Node {
         Self {
             family: config.family,
             read_only: false,
+            filter: Arc::default(),
             wants_both: false,
             table: Table::new(config.family, id, config.rows),
             upkeep: Upkeep::new(now),
@@ -226,7 +230,7 @@ impl Node {
         out: &mut Outbox<Action>,
     ) {
         let from = canonical(from);
-        if !self.family.admits(from) {
+        if !self.admits(from) {
             return;
         }
         match Message::parse(data) {
@@ -252,6 +256,17 @@ impl Node {
         assert!(self.searches.len() <= MAX_SEARCHES + 1, "{} searches at a time", self.searches.len());
         let most = MAX_OPEN + MAX_PINGS + MAX_SEARCHES;
         assert!(self.queries.len() <= most, "{} queries are open", self.queries.len());
+    }
+
+    /// Whether there may be a node at this address, and we want anything to do with it.
+    pub(super) fn admits(&self, addr: SocketAddr) -> bool {
+        self.family.admits(addr) && !self.filter.blocks(addr.ip())
+    }
+
+    /// Forgets the nodes that are blocked from now on. Those that owe an answer will not be heard.
+    fn set_ip_filter(&mut self, filter: Arc<IpFilter>) {
+        self.table.retain(|contact| !filter.blocks(contact.addr.ip()));
+        self.filter = filter;
     }
 
     fn on_reply(
@@ -286,7 +301,8 @@ impl Node {
             Purpose::Probe(lookup) => self.on_probed(now, lookup, Some(contact), out),
             Purpose::Search(key) => {
                 if let Some(search) = self.searches.get_mut(&key) {
-                    search.answered(Ask { to: from, id: query.id }, reply, self.family, out);
+                    let ask = Ask { to: from, id: query.id };
+                    search.answered(ask, reply, self.family, &self.filter, out);
                 }
                 self.advance(now, key, out);
             }
@@ -445,6 +461,11 @@ impl Node {
         while !self.is_held_back(now) {
             let Some(search) = self.searches.get_mut(&key) else { return };
             match search.step(now) {
+                // It was blocked after the search had learnt of it.
+                Step::Ask(ask) if self.filter.blocks(ask.to.ip()) => search.lookup.failed(ask),
+                Step::Store(Contact { addr, .. }, _) if self.filter.blocks(addr.ip()) => {
+                    search.store_ended(false);
+                }
                 Step::Ask(ask) => {
                     let transaction = self.queries.open(now, ask.to, ask.id, Purpose::Search(key));
                     let data = self.write_query(transaction, self.searches[&key].question());
@@ -492,7 +513,7 @@ impl Node {
 
     /// Asks whether there is a node at an address, whatever else is asked.
     fn probe(&mut self, now: Timestamp, lookup: LookupId, to: SocketAddr, out: &mut Outbox<Action>) {
-        if !self.family.admits(to) {
+        if !self.admits(to) {
             return out.push_back(Action::Done { lookup, summary: Summary::default() });
         }
         self.probes.insert(lookup);
@@ -544,7 +565,7 @@ impl Node {
     /// Asks whether a node is there, unless it is being asked something, or too much is asked already.
     fn ping(&mut self, now: Timestamp, to: SocketAddr, id: Option<NodeId>, out: &mut Outbox<Action>) {
         let is_free = self.query_meter.opens_at() <= now && self.upkeep.may_ping();
-        if is_free && !self.queries.is_asked(to) {
+        if is_free && self.admits(to) && !self.queries.is_asked(to) {
             self.upkeep.ping_began();
             let transaction = self.queries.open(now, to, id, Purpose::Ping);
             let data = self.write_query(transaction, Method::Ping);
@@ -598,6 +619,7 @@ impl Machine for Node {
             Event::Cancel(lookup) => self.cancel(now, lookup, out),
             Event::Datagram { from, data } => self.handle_datagram(now, from, &data, None, out),
             Event::ExternalAddress(ip) => self.move_to(now, ip, out),
+            Event::NetworkChanged => self.on_network_changed(now, out),
             Event::Learn(addrs) => self.on_learn(now, &addrs, out),
             Event::Named(contacts) if self.is_bootstrapped() => self.on_named(now, contacts.into_iter(), out),
             Event::Named(contacts) => {
@@ -605,6 +627,7 @@ impl Machine for Node {
                 self.on_learn(now, &addrs, out);
             }
             Event::Restore(saved) => self.on_restore(now, saved, out),
+            Event::SetIpFilter(filter) => self.set_ip_filter(filter),
             Event::SetReadOnly(read_only) => self.read_only = read_only,
             Event::Start { lookup, task } => self.start(now, lookup, task, out),
         }

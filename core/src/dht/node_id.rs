@@ -1,6 +1,7 @@
 //! Names of nodes, which are places in the space that the table is spread over (BEP 5, 42).
 
 use crate::address::is_local;
+use crate::crc32c::crc32c;
 use crate::id::{InfoHash, show_hex};
 use crate::rng::Rng;
 use core::net::IpAddr;
@@ -109,18 +110,6 @@ fn bound_prefix(ip: IpAddr, chance: u8) -> [u8; 4] {
     crc.to_be_bytes()
 }
 
-/// The CRC with Castagnoli's polynomial (RFC 3720), bit by bit: there are eight bytes at most.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = !0_u32;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { CASTAGNOLI } else { 0 };
-        }
-    }
-    !crc
-}
-
 /// BEP 42: what counts of an IPv4 address.
 const V4_MASK: u32 = 0x030f_3fff;
 
@@ -130,12 +119,9 @@ const V6_MASK: u64 = 0x0103_070f_1f3f_7fff;
 /// BEP 42: 21 bits are bound, five of them in the third byte.
 const LAST_MASK: u8 = 0xf8;
 
-/// The polynomial with its bits reversed.
-const CASTAGNOLI: u32 = 0x82f6_3b78;
-
 #[cfg(test)]
 mod tests {
-    use super::{NodeId, bound_prefix, crc32c};
+    use super::{NodeId, bound_prefix};
     use crate::rng::Rng;
     use alloc::format;
     use core::net::IpAddr;
@@ -151,12 +137,6 @@ mod tests {
         id[..3].copy_from_slice(&front);
         id[19] = back;
         NodeId(id)
-    }
-
-    #[test]
-    fn the_crc_is_castagnolis() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(b""), 0);
     }
 
     /// The CRCs are not in the BEP.

@@ -9,6 +9,7 @@ use super::node_id::NodeId;
 use super::table::K;
 use crate::address::is_dialable;
 use crate::id::{InfoHash, LookupId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Outbox, Timestamp};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -153,9 +154,17 @@ impl Search {
     }
 
     /// A node answered the question.
-    pub(super) fn answered(&mut self, ask: Ask, reply: &Reply<'_>, family: Family, out: &mut Outbox<Action>) {
+    pub(super) fn answered(
+        &mut self,
+        ask: Ask,
+        reply: &Reply<'_>,
+        family: Family,
+        filter: &IpFilter,
+        out: &mut Outbox<Action>,
+    ) {
         let token = reply.token.filter(|_| self.task.stores());
-        self.lookup.answered(ask, reply.id, token, reply.contacts(family));
+        let contacts = reply.contacts(family).filter(|contact| !filter.blocks(contact.addr.ip()));
+        self.lookup.answered(ask, reply.id, token, contacts);
         let (Some(lookup), from) = (self.id, ask.to) else { return };
         match &self.task {
             Task::GetItem { target, salt, seq } => {

@@ -235,6 +235,16 @@ impl Table {
         }
     }
 
+    /// Drops the nodes that `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(&Contact) -> bool) {
+        let old = core::mem::take(&mut self.buckets);
+        for bucket in old {
+            for at in (0..bucket.len()).filter(|at| keep(&bucket.contact(*at))) {
+                self.place(bucket.contact(at), *bucket.mark(at));
+            }
+        }
+    }
+
     /// The nodes to remember for the next start, the closest ones first: in order, a part of them serves as well.
     pub fn save(&self) -> Vec<Contact> {
         let live =

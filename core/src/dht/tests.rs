@@ -7,9 +7,11 @@ use super::{Action, Announced, Config, Event, MAX_SEARCHES, Node, Saved, Summary
 use crate::dht::item::{Item, SecretKey};
 use crate::dht::message::{Family, Nodes};
 use crate::id::{InfoHash, LookupId};
+use crate::ip_filter::{Builder, Range};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -774,4 +776,41 @@ fn who_answers_in_the_name_of_another_is_not_who_was_known() {
         }
     }
     assert_eq!(known(&lone), BTreeSet::from([nth(2)]));
+}
+
+#[test]
+fn a_blocked_node_is_not_asked_not_answered_and_not_known() {
+    let mut world = World::settled(12);
+    let (us, blocked) = (nth(0), nth(1).ip());
+    let knows = |world: &World| world.node(us).table().save().iter().any(|node| node.addr.ip() == blocked);
+    assert!(knows(&world));
+    let mut builder = Builder::new();
+    builder.add(Range::new(blocked, blocked).unwrap()).unwrap();
+    world.tell(us, Event::SetIpFilter(Arc::new(builder.build())));
+    assert!(!knows(&world));
+    // What was sent before may still arrive.
+    world.run(1000);
+    let contact = Contact { id: world.node(nth(1)).id(), addr: nth(1) };
+    world.tell(us, Event::Learn(vec![nth(1)]));
+    world.tell(us, Event::Named(vec![contact]));
+    world.tell(us, Event::Restore(Saved { contacts: vec![contact], ..Saved::default() }));
+    world.tell(us, Event::Start { lookup: LookupId(7), task: Task::Ping { to: nth(1) } });
+    world.tell(us, Event::Start { lookup: LookupId(8), task: peers(announced(1)) });
+    world.tell(nth(1), Event::Start { lookup: LookupId(9), task: Task::Ping { to: us } });
+    let until = world.now + Duration::from_secs(120);
+    while world.now < until {
+        world.run(20);
+        let sent = world.flying.values().filter(|(from, to, _)| *from == us && to.ip() == blocked);
+        assert_eq!(sent.count(), 0);
+    }
+    assert!(!knows(&world));
+    let done = |lookup| {
+        world.said.iter().find_map(|(_, action)| match action {
+            Action::Done { lookup: done, summary } if *done == lookup => Some(*summary),
+            _ => None,
+        })
+    };
+    assert_eq!(done(LookupId(7)), Some(Summary::default()), "it is over at once");
+    assert!(done(LookupId(8)).unwrap().stored > 0, "the others are enough");
+    assert_eq!(done(LookupId(9)).unwrap().answered, 0);
 }

@@ -131,6 +131,12 @@ impl Node {
         self.bootstrap(now, out);
     }
 
+    /// The network is another one.
+    pub(super) fn on_network_changed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        self.upkeep.retry_after = RETRY_MIN;
+        self.bootstrap_again(now, out);
+    }
+
     /// The search for our neighbours is over.
     pub(super) fn on_bootstrapped(&mut self, now: Timestamp, has_found: bool) {
         if has_found {
@@ -154,7 +160,7 @@ impl Node {
 
     /// There may be nodes at these addresses.
     pub(super) fn on_learn(&mut self, now: Timestamp, addrs: &[SocketAddr], out: &mut Outbox<Action>) {
-        let admitted = addrs.iter().map(|addr| canonical(*addr)).filter(|addr| self.family.admits(*addr));
+        let admitted = addrs.iter().map(|addr| canonical(*addr)).filter(|addr| self.admits(*addr));
         let admitted: Vec<_> = admitted.take(MAX_ADDRESSES).collect();
         if self.is_bootstrapped() && self.table.len() >= K {
             admitted.into_iter().for_each(|addr| self.ping(now, addr, None, out));
@@ -176,7 +182,9 @@ impl Node {
         if let Some(id) = saved.id(self.family).filter(|_| self.table.is_empty()) {
             self.table.move_to(id);
         }
-        self.table.restore(now, saved.contacts);
+        let contacts = saved.contacts.into_iter();
+        let admitted: Vec<_> = contacts.filter(|contact| self.admits(contact.addr)).collect();
+        self.table.restore(now, admitted);
         let mut searches = core::mem::take(&mut self.searches);
         searches.values_mut().for_each(|search| self.introduce(search));
         self.searches = searches;

@@ -20,7 +20,7 @@ fn both_ends_of_an_obfuscated_handshake_keep_the_laws() {
         agreed += usize::from(lives[0].ends_with("agreed agreed"));
         failed += usize::from(lives[0].contains("failed"));
     }
-    assert!(agreed > 30 && failed > 30, "{agreed} agreed, {failed} failed");
+    assert!(agreed > 30 && failed > 10, "{agreed} agreed, {failed} failed");
 }
 
 /// Both ends, with a way between them that cuts as it likes and in some lives spoils a byte. Returns all that was said.

@@ -66,6 +66,7 @@ impl<N: Network> Subject for Searching<N> {
         let contacts = |rng: &mut Rng| (0..rng.below(9)).map(|_| contact(rng)).collect::<Vec<_>>();
         match rng.below(32) {
             0 => dht::Event::Cancel(LookupId(rng.below(self.next_id + 2))),
+            1 if rng.chance(1, 4) => dht::Event::NetworkChanged,
             1 => dht::Event::ExternalAddress(contact(rng).addr.ip()),
             2 | 3 => dht::Event::Learn(contacts(rng).into_iter().map(|contact| contact.addr).collect()),
             4 => dht::Event::Named(contacts(rng)),

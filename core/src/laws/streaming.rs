@@ -44,8 +44,8 @@ impl Subject for Streaming {
             2 if rng.chance(1, 3) => Event::Close(stream),
             3 if rng.chance(1, 3) => Event::Reset(stream),
             4 | 5 => Event::Credit { stream, bytes: rng.below(5000) as u32 },
-            6..=9 => Event::Write { stream, data: garbage(rng, 4000).into() },
-            10 => Event::Datagram { from: remote(rng), data: garbage(rng, 60).into() },
+            6..=9 => Event::Write { stream, data: garbage(rng, 4000) },
+            10 => Event::Datagram { from: remote(rng), data: garbage(rng, 60) },
             11 => Event::Datagram { from: remote(rng), data: syn(rng) },
             _ => self.answer(rng),
         }

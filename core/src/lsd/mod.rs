@@ -89,6 +89,8 @@ pub enum Event {
         /// The port.
         port: u16,
     },
+    /// The network is another one: nobody there has heard of us.
+    NetworkChanged,
     /// A torrent is there that may be called out.
     Shared {
         /// Its hash.
@@ -181,6 +183,11 @@ impl Machine for Lsd {
         match event {
             Event::Datagram { from, data } => self.on_datagram(now, from, &data, out),
             Event::Listening { port } => self.port = port,
+            Event::NetworkChanged => {
+                for torrent in self.torrents.keys().copied().collect::<Vec<_>>() {
+                    self.file(torrent, Some(now));
+                }
+            }
             Event::Shared { torrent } if self.torrents.contains_key(&torrent) => {}
             Event::Shared { torrent } => self.file(torrent, Some(now)),
             Event::Unshared { torrent } => self.file(torrent, None),

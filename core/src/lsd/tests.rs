@@ -35,6 +35,17 @@ fn there_is_a_minute_between_two_calls() {
 }
 
 #[test]
+fn a_new_network_is_called_into_as_soon_as_may_be() {
+    let mut end = End::listening(1);
+    end.event(Event::Shared { torrent: hash(1) });
+    assert_eq!(end.calls_at(0), [hash(1)]);
+    end.event(Event::NetworkChanged);
+    assert_eq!(end.calls_at(59), []);
+    assert_eq!(end.calls_at(60), [hash(1)]);
+    assert_eq!(end.calls_at(359), []);
+}
+
+#[test]
 fn many_torrents_take_turns() {
     let mut end = End::listening(1);
     let count = 3 * MAX_TORRENTS + 5;

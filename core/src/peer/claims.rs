@@ -53,6 +53,13 @@ impl Claims {
         Ok(())
     }
 
+    /// They have one no more. Of somebody who has everything it can't be kept in mind, as nobody knows how much that is.
+    pub(super) fn lost(&mut self, piece: u32) {
+        if let Some(byte) = self.bits.get_mut(piece as usize / 8) {
+            *byte &= !(0x80 >> (piece % 8));
+        }
+    }
+
     /// They let us ask for this one while they choke us.
     pub(super) fn allow(&mut self, piece: u32, most: usize) {
         if self.allowed.len() < most {

@@ -1,7 +1,7 @@
 //! Messages of the extension protocol (BEP 10), in both directions.
 
 use super::{Action, Offer, Peer, Stage};
-use crate::machine::Outbox;
+use crate::machine::{Outbox, Timestamp};
 use crate::session::WriteBatch;
 use crate::wire::{
     self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, Message, MetadataMessage, Offence, PexMessage,
@@ -27,6 +27,7 @@ impl Peer {
 
     pub(super) fn on_extended(
         &mut self,
+        now: Timestamp,
         id: u8,
         payload: &Bytes,
         out: &mut Outbox<Action>,
@@ -43,7 +44,14 @@ impl Peer {
                 out.extend(MetadataMessage::parse(payload)?.map(Action::Metadata));
             }
             Some(Extension::UtPex) => out.push_back(Action::Pex(PexMessage::parse(payload)?)),
-            Some(Extension::LtDonthave | Extension::UploadOnly | Extension::UtHolepunch) | None => {}
+            Some(Extension::LtDonthave) => self.on_dont_have(now, payload, out)?,
+            Some(Extension::UploadOnly) => {
+                if let &[upload_only] = &payload[..] {
+                    self.extended.upload_only = Some(upload_only != 0);
+                    out.push_back(Action::Extended);
+                }
+            }
+            Some(Extension::UtHolepunch) | None => {}
         }
         Ok(())
     }
@@ -58,6 +66,50 @@ impl Peer {
         let queue = self.extended.request_queue.unwrap_or(DEFAULT_REQUEST_QUEUE);
         self.requests.set_limit(self.setup.max_requests.min(queue));
         out.push_back(Action::Extended);
+    }
+
+    /// They have a piece no more (BEP 54). What was asked of it is rejected by a peer that is fast, and by others given up
+    /// without a word.
+    fn on_dont_have(
+        &mut self,
+        now: Timestamp,
+        payload: &[u8],
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Offence> {
+        let Some(index) = payload.try_into().ok().map(u32::from_be_bytes) else { return Ok(()) };
+        self.nuisance.lost += 1;
+        if self.nuisance.lost > LOST_BURST + now.since(self.opened).as_secs() {
+            return Err(Offence::MessageFlood);
+        }
+        let Some(lengths) = self.lengths() else {
+            self.claims.lost(index);
+            return Ok(());
+        };
+        let piece = lengths.piece(index).ok_or(Offence::HaveOutOfRange)?;
+        self.allowed_to_us.retain(|allowed| *allowed != piece);
+        self.suggested.retain(|suggested| *suggested != piece);
+        let freed = self.requests.drop_piece(piece, !self.is_fast());
+        out.extend(freed.into_iter().map(Action::Freed));
+        out.push_back(Action::DontHave(piece));
+        Ok(())
+    }
+
+    /// By a message of its own to those that take it, and to others by another handshake.
+    pub(super) fn say_upload_only(&mut self, upload_only: bool) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        match self.their_id(Extension::UploadOnly) {
+            Some(id) => {
+                let payload = Bytes::copy_from_slice(&[u8::from(upload_only)]);
+                self.say(&Message::Extended { id, payload });
+            }
+            None => {
+                let upload_only = Some(upload_only);
+                let ids = self.offered;
+                self.say_extended(ExtendedHandshake { upload_only, ids, ..ExtendedHandshake::default() });
+            }
+        }
     }
 
     pub(super) fn on_metadata(&mut self, message: MetadataMessage) {
@@ -106,6 +158,9 @@ impl Offer {
         ExtendedHandshake { ids: self.ids, metadata_size: self.metadata_len, ..ExtendedHandshake::default() }
     }
 }
+
+/// Pieces that a peer may take back at once, besides one a second: each can cost as much as there are pieces.
+const LOST_BURST: u64 = 1000;
 
 /// Pieces of the metadata that may wait to be written to one peer: as many as the longest has.
 const MAX_METADATA_QUEUED: usize = 1024;

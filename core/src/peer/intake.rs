@@ -128,7 +128,7 @@ impl Peer {
                     if self.is_fast() { self.requests.drop_unsent() } else { self.requests.drop_all() };
                 out.extend(freed.into_iter().map(Action::Freed));
             }
-            Message::Extended { id, payload } => self.on_extended(id, &payload, out)?,
+            Message::Extended { id, payload } => self.on_extended(now, id, &payload, out)?,
             Message::HashRequest(span) => self.say(&Message::HashReject(span)),
             Message::Hashes { .. } => return Err(Offence::HashesNotRequested),
             Message::Have(index) => match self.lengths() {
@@ -154,8 +154,9 @@ impl Peer {
             }
             Message::Request(request) => self.on_request(now, request, out)?,
             Message::Unchoke => self.they_choke = false,
-            // Hints, and what a later version of the protocol may say.
-            Message::HashReject(_) | Message::KeepAlive | Message::Suggest(_) | Message::Unknown { .. } => {}
+            Message::Suggest(index) => self.on_suggest(index),
+            // What a later version of the protocol may say.
+            Message::HashReject(_) | Message::KeepAlive | Message::Unknown { .. } => {}
         }
         Ok(())
     }
@@ -176,6 +177,16 @@ impl Peer {
         {
             self.allowed_to_us.push(piece);
         }
+    }
+
+    /// The latest are worth most: they are what the peer has at hand.
+    fn on_suggest(&mut self, index: u32) {
+        let Some(piece) = self.lengths().and_then(|lengths| lengths.piece(index)) else { return };
+        self.suggested.retain(|suggested| *suggested != piece);
+        if self.suggested.len() >= MAX_SUGGESTED {
+            self.suggested.pop_front();
+        }
+        self.suggested.push_back(piece);
     }
 
     fn on_interest(&mut self, want: bool, out: &mut Outbox<Action>) {
@@ -281,6 +292,9 @@ const MAX_FRAMES: usize = 256;
 
 /// Pieces that a peer may allow us while it chokes us.
 const MAX_ALLOWED: usize = 64;
+
+/// Pieces that a peer suggests, of those that are remembered.
+pub(super) const MAX_SUGGESTED: usize = 16;
 
 /// Blocks nobody asked for, before the peer is sent away.
 const MAX_UNASKED_BLOCKS: u32 = 16;

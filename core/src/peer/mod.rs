@@ -69,6 +69,8 @@ pub struct Peer {
     allowed_to_us: Vec<PieceIndex>,
     /// Pieces that they may ask for while choked.
     allowed_to_them: Vec<PieceIndex>,
+    /// Pieces that they would like to be asked for, the latest last.
+    suggested: VecDeque<PieceIndex>,
     /// How much of the torrent's list of completed pieces they have been told.
     told: usize,
     opened: Timestamp,
@@ -129,6 +131,8 @@ pub enum Event {
     Serve(Block),
     /// Whether we serve them.
     SetChoke(bool),
+    /// Say whether we want nothing more (BEP 21).
+    UploadOnly(bool),
 }
 
 /// What we say of ourselves when the handshakes are exchanged.
@@ -169,6 +173,8 @@ pub enum Action {
     Bitfield(Bitfield),
     /// The port of their node of the DHT (BEP 5); said once.
     DhtPort(u16),
+    /// They have a piece no more (BEP 54).
+    DontHave(PieceIndex),
     /// Close the connection: this peer is closed.
     Disconnect(Reason),
     /// They said something of their extensions: see [`Peer::extended`].
@@ -221,6 +227,7 @@ enum Arriving {
 struct Nuisance {
     bogus_rejects: u32,
     choked_requests: u32,
+    lost: u64,
     messages: u64,
     refused: u32,
     refused_since: Timestamp,
@@ -264,6 +271,7 @@ impl Peer {
             told_dht_port: false,
             allowed_to_us: Vec::new(),
             allowed_to_them: Vec::new(),
+            suggested: VecDeque::new(),
             told: 0,
             opened: now,
             last_received: now,
@@ -293,6 +301,12 @@ impl Peer {
     /// Whether the handshakes are exchanged.
     pub fn is_open(&self) -> bool {
         self.stage == Stage::Open
+    }
+
+    /// Whether nothing has come for so long that the peer may have lost this connection. Time makes it so, and what comes
+    /// ends it.
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        self.last_received + SILENCE <= now
     }
 
     /// Whether the connection is still being opened.
@@ -353,6 +367,16 @@ impl Peer {
     /// Pieces that we may ask for while choked.
     pub fn allowed_to_us(&self) -> &[PieceIndex] {
         &self.allowed_to_us
+    }
+
+    /// Pieces that they would like to be asked for (BEP 6).
+    pub fn suggested(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.suggested.iter().copied()
+    }
+
+    /// Whether they say that they want nothing more (BEP 21).
+    pub fn is_upload_only(&self) -> bool {
+        self.extended.upload_only == Some(true)
     }
 
     /// How many more blocks to ask for now.
@@ -608,6 +632,7 @@ impl Machine for Peer {
                 self.read_next(out);
             }
             Event::SetChoke(choke) => self.on_choke(choke),
+            Event::UploadOnly(upload_only) => self.say_upload_only(upload_only),
         }
     }
 
@@ -658,6 +683,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nothing may be heard. Clients send a keep-alive every two minutes at the latest (BEP 3).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Silence after which the same peer is believed to have no use for a connection when it comes by another one.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How long we say nothing before a keep-alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(90);

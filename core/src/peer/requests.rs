@@ -1,6 +1,6 @@
 //! What we have asked one peer for, and how much more to ask.
 
-use crate::lengths::{BLOCK_LEN, Block};
+use crate::lengths::{BLOCK_LEN, Block, PieceIndex};
 use crate::machine::Timestamp;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -181,6 +181,20 @@ impl Requests {
         for owed in core::mem::take(&mut self.owed) {
             dropped.push(owed.block);
             self.remember_late(owed.block);
+        }
+        dropped
+    }
+
+    /// Gives up what was to be asked for of a piece, and what they owe of it if that will not come; returns it.
+    pub(super) fn drop_piece(&mut self, piece: PieceIndex, owed_too: bool) -> Vec<Block> {
+        let of_piece = |block: &Block| block.piece() == piece;
+        let mut dropped: Vec<Block> = self.to_send.iter().copied().filter(of_piece).collect();
+        self.to_send.retain(|block| !of_piece(block));
+        if owed_too {
+            let owed: Vec<Block> = self.owed.iter().map(|owed| owed.block).filter(of_piece).collect();
+            self.owed.retain(|owed| !of_piece(&owed.block));
+            owed.iter().for_each(|block| self.remember_late(*block));
+            dropped.extend(owed);
         }
         dropped
     }

@@ -300,6 +300,92 @@ fn metadata_messages_are_read_once_we_have_said_that_we_take_them() {
     assert_eq!(end.bytes(&extended(id, b"de")), [Action::Disconnect(Offence::BadMetadata.into())]);
 }
 
+/// A peer that takes and sends the small extensions, under the ids 3 and 4.
+fn chatty(reserved: Reserved) -> End {
+    let mut end = End::downloading(reserved.with_extended(), 3);
+    let offer =
+        Offer { ids: ExtensionIds::ours([Extension::LtDonthave, Extension::UploadOnly]), metadata_len: None };
+    end.event(Event::Hello(Hello { offer, ..hello() }));
+    end.written();
+    end.bytes(&extended(0, b"d1:md11:lt_donthavei3e11:upload_onlyi4eee"));
+    end
+}
+
+#[test]
+fn a_piece_is_taken_back() {
+    let id = Extension::LtDonthave.our_id();
+    let lost = extended(id, &[0, 0, 0, 1]);
+    // BEP 54: without the fast extension what was asked for is given up, and with it a reject follows.
+    let mut end = chatty(PLAIN);
+    let block = end.block(1, 0);
+    assert_eq!(end.bytes(&lost), [Action::Freed(block), Action::DontHave(block.piece())]);
+    assert_eq!(end.peer.outstanding(), 2);
+    assert_eq!(end.bytes(&piece(block)), [arrived(block)], "it was on its way");
+    let mut end = chatty(FAST);
+    assert_eq!(end.bytes(&lost), [Action::DontHave(block.piece())]);
+    assert_eq!(end.bytes(&request(16, block)), [Action::Freed(block)]);
+    // What was not sent yet is given up in any case, and what is allowed or suggested is so no more.
+    let mut end = chatty(FAST);
+    end.bytes(&[0, 0, 0, 5, 0x11, 0, 0, 0, 1]);
+    end.bytes(&[0, 0, 0, 5, 0x0d, 0, 0, 0, 1]);
+    let more = end.block(1, 1);
+    end.event(Event::Assigned(vec![more]));
+    assert_eq!(end.bytes(&lost), [Action::Freed(more), Action::DontHave(more.piece())]);
+    assert_eq!((end.peer.allowed_to_us().len(), end.peer.suggested().count()), (0, 0));
+    assert_eq!(end.bytes(&extended(id, b"abc")), []);
+    assert_eq!(
+        end.bytes(&extended(id, &[0, 0, 0, 10])),
+        [Action::Disconnect(Offence::HaveOutOfRange.into())]
+    );
+}
+
+#[test]
+fn pieces_are_taken_back_only_so_often() {
+    let mut end = chatty(FAST);
+    let lost = extended(Extension::LtDonthave.our_id(), &[0, 0, 0, 9]);
+    for _ in 0..1000 {
+        assert_eq!(end.bytes(&lost).len(), 1);
+    }
+    assert_eq!(end.bytes(&lost), [Action::Disconnect(Offence::MessageFlood.into())]);
+}
+
+#[test]
+fn who_wants_nothing_more_says_so() {
+    let mut end = chatty(PLAIN);
+    assert!(!end.peer.is_upload_only());
+    let id = Extension::UploadOnly.our_id();
+    assert_eq!(end.bytes(&extended(id, &[1])), [Action::Extended]);
+    assert!(end.peer.is_upload_only());
+    assert_eq!(end.bytes(&extended(id, b"")), [], "it says nothing");
+    end.bytes(&extended(id, &[0]));
+    assert!(!end.peer.is_upload_only());
+    end.bytes(&extended(0, b"d11:upload_onlyi1ee"));
+    assert!(end.peer.is_upload_only());
+    // We say it under their id, or by another handshake.
+    end.event(Event::UploadOnly(true));
+    assert_eq!(end.written(), extended(4, &[1]));
+    let mut end = End::open(EXTENDED);
+    end.event(Event::Hello(hello()));
+    end.written();
+    end.event(Event::UploadOnly(true));
+    assert_eq!(end.written(), extended(0, b"d1:md11:ut_metadatai4ee11:upload_onlyi1ee"));
+    let mut end = End::open(PLAIN);
+    end.event(Event::UploadOnly(true));
+    assert_eq!(end.written(), b"");
+}
+
+#[test]
+fn the_latest_suggestions_are_kept() {
+    let mut end = End::open(FAST);
+    for piece in [3, 4, 3, 200] {
+        assert_eq!(end.bytes(&[0, 0, 0, 5, 0x0d, 0, 0, 0, piece]), []);
+    }
+    let suggested: Vec<u32> = end.peer.suggested().map(|piece| piece.get()).collect();
+    assert_eq!(suggested, [4, 3]);
+    let plain = &[0, 0, 0, 5, 0x0d, 0, 0, 0, 3];
+    assert_eq!(End::open(PLAIN).bytes(plain), [Action::Disconnect(Offence::FastNotAgreed.into())]);
+}
+
 /// P-20: who asks and never reads costs no more than the longest metadata has pieces.
 #[test]
 fn metadata_that_waits_is_bounded() {
@@ -393,6 +479,59 @@ proptest! {
             rest = left;
         }
         prop_assert_eq!(said, expected);
+    }
+
+    /// BEP 6: every request gets one answer, a block or a reject, whatever comes between.
+    #[test]
+    fn every_request_gets_one_answer(
+        steps in prop::collection::vec((0..8_u8, 0..10_u32, 0..2_u32), 0..80),
+        allowed in 0..10_u32,
+    ) {
+        let mut end = End::open(FAST);
+        let allowed = vec![end.block(allowed, 0).piece()];
+        end.event(Event::Hello(Hello { allowed, have: Bitfield::all(10), ..hello() }));
+        end.written();
+        let (mut asked, mut answers) = (vec![], vec![]);
+        let (mut reads, mut wanted) = (vec![], vec![]);
+        for (step, piece, number) in steps {
+            let block = end.block(piece, number);
+            let said = match step {
+                0 | 1 => {
+                    asked.push(block);
+                    end.bytes(&request(6, block))
+                }
+                2 => end.bytes(&request(8, block)),
+                3 => end.event(Event::SetChoke(number == 0)),
+                4 if !wanted.is_empty() => end.event(Event::Serve(wanted.remove(0))),
+                5 if !wanted.is_empty() => end.event(Event::Refuse(wanted.remove(0))),
+                6 if !reads.is_empty() => {
+                    let (token, len) = reads.remove(0);
+                    let payload = (number == 0).then(|| Payload::Content(vec![0; len as usize].into()));
+                    end.event(Event::Read { token, payload })
+                }
+                _ => {
+                    answers.extend(end.answers());
+                    vec![]
+                }
+            };
+            end.note(said, &mut reads, &mut wanted);
+        }
+        // In the end everything is answered.
+        loop {
+            answers.extend(end.answers());
+            let said = if let Some(block) = wanted.pop() {
+                end.event(Event::Serve(block))
+            } else if let Some((token, len)) = reads.pop() {
+                end.event(Event::Read { token, payload: Some(Payload::Content(vec![0; len as usize].into())) })
+            } else {
+                break;
+            };
+            end.note(said, &mut reads, &mut wanted);
+        }
+        answers.extend(end.answers());
+        asked.sort_unstable();
+        answers.sort_unstable();
+        prop_assert_eq!(answers, asked);
     }
 
     #[test]
@@ -501,6 +640,45 @@ impl End {
             }
         }
         out.into()
+    }
+
+    /// The blocks that are answered in what is to be written, by themselves or by a reject.
+    fn answers(&mut self) -> Vec<Block> {
+        let (mut batch, mut out) = (WriteBatch::default(), Outbox::new());
+        self.peer.poll_stream(self.now, usize::MAX, &[], &mut batch, &mut out);
+        assert!(out.is_empty(), "reads go on when one is answered");
+        let mut written = BytesMut::new();
+        for segment in &batch.segments {
+            match segment {
+                Segment::Inline(bytes) => written.extend_from_slice(bytes),
+                Segment::Payload(payload) => written.extend_from_slice(&vec![0; payload.len() as usize]),
+            }
+        }
+        let lengths = self.map.lengths();
+        let mut answers = vec![];
+        while !written.is_empty() {
+            let len = u32::from_be_bytes(*written.first_chunk().unwrap()) as usize;
+            let frame = written.split_to(4 + len);
+            let number = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+            let raw = match frame.get(4) {
+                Some(7) => (number(5), number(9), len as u32 - 9),
+                Some(16) => (number(5), number(9), number(13)),
+                _ => continue,
+            };
+            answers.push(lengths.check_block(raw.0, raw.1, raw.2).unwrap());
+        }
+        answers
+    }
+
+    /// Keeps what is to be read and what is to be judged.
+    fn note(&mut self, said: Vec<Action>, reads: &mut Vec<(u64, u32)>, wanted: &mut Vec<Block>) {
+        for action in said {
+            match action {
+                Action::Read { token, len, .. } => reads.push((token, len)),
+                Action::Requested(block) => wanted.push(block),
+                _ => {}
+            }
+        }
     }
 
     /// All that is to be written, with zeros for blocks whose bytes are not there.

@@ -93,8 +93,8 @@ pub enum Action {
     Learn {
         /// Who named them.
         peer: ConnId,
-        /// The addresses, and what is said of each.
-        addrs: Vec<(SocketAddr, PexFlags)>,
+        /// Their addresses, and what it said of each.
+        peers: Vec<(SocketAddr, PexFlags)>,
     },
     /// Tell a peer.
     Tell {
@@ -127,7 +127,7 @@ impl Pex {
         }
         heard.taken_at = Some(now);
         if !message.added.is_empty() {
-            out.push_back(Action::Learn { peer, addrs: message.added.clone() });
+            out.push_back(Action::Learn { peer, peers: message.added.clone() });
         }
     }
 

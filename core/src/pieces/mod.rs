@@ -319,6 +319,11 @@ impl Picker {
         self.ranking.gained(piece);
     }
 
+    /// Notes that a connected peer, which has not every piece, has one less.
+    pub fn peer_lost(&mut self, piece: PieceIndex) {
+        self.ranking.lost(piece);
+    }
+
     /// Notes that a connected peer has every piece by now, and that all of them were counted.
     pub fn peer_became_seed(&mut self) {
         self.ranking.lost_all();

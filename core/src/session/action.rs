@@ -8,6 +8,7 @@ use crate::id::{ConnId, JobId, LookupId, TorrentId};
 use crate::lengths::PieceIndex;
 use crate::lsd::Group;
 use crate::metainfo::AssemblyError;
+use crate::portmap::{Mapping, Method, Protocol, UpnpRequest, Why};
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
 use crate::torrent::known_peers::Source;
@@ -18,6 +19,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::fmt;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 /// A decision that a driver carries out. Every job is answered exactly once, also when it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,13 @@ pub enum Action {
         job: JobId,
         /// The name.
         host: String,
+    },
+    /// Ask a router by UPnP; answer with `UpnpDone`, within seconds.
+    Upnp {
+        /// The job to answer.
+        job: JobId,
+        /// What to ask.
+        request: UpnpRequest,
     },
     /// Datagrams wait: pull them with `poll_transmit`.
     WantSend,
@@ -158,6 +167,22 @@ pub enum Notice {
         source: Source,
         /// Their addresses, known ones too.
         peers: Vec<SocketAddr>,
+    },
+    /// The router does not map a port any more, or only the other one of TCP and UDP.
+    PortLost {
+        /// Of what.
+        protocol: Protocol,
+        /// Why.
+        why: Why,
+    },
+    /// The router lets peers in, by another port or address than before.
+    PortMapped(Mapping),
+    /// The router does not let peers in: they can only be dialled.
+    PortNotMapped {
+        /// What was tried, and what it came to.
+        tried: Vec<(Method, Why)>,
+        /// When it is tried again.
+        retry_in: Duration,
     },
     /// The torrent seeds: it has everything it wants and lets peers in.
     Seeding {
@@ -326,6 +351,7 @@ impl fmt::Display for Action {
             Self::Notice(notice) => notice.fmt(f),
             Self::ReadCredit { conn, bytes } => write!(f, "{conn} read credit {bytes}"),
             Self::Resolve { job, host } => write!(f, "{job} resolve {host}"),
+            Self::Upnp { job, request } => write!(f, "{job} UPnP {request}"),
             Self::WantSend => f.write_str("want send"),
             Self::WantWrite { conn } => write!(f, "{conn} want write"),
         }
@@ -350,6 +376,19 @@ impl fmt::Display for Notice {
             Self::Lookup { lookup, found } => write!(f, "{lookup} {found}"),
             Self::Peers { torrent, source, peers } => {
                 write!(f, "{torrent} peers={} source={source}", peers.len())
+            }
+            Self::PortLost { protocol, why } => {
+                write!(f, "the router does not let peers in by {protocol}: {why}")
+            }
+            Self::PortMapped(Mapping { protocol, method, external_ip, external, lifetime }) => {
+                write!(f, "the router lets peers in by {protocol} port {external}")?;
+                external_ip.map_or(Ok(()), |ip| write!(f, " of {ip}"))?;
+                write!(f, " ({method}, for {} s at a time)", lifetime.as_secs())
+            }
+            Self::PortNotMapped { tried, retry_in } => {
+                f.write_str("no router lets peers in:")?;
+                tried.iter().try_for_each(|(method, why)| write!(f, " {method}: {why};"))?;
+                write!(f, " trying again in {} s", retry_in.as_secs())
             }
             Self::Seeding { torrent } => write!(f, "{torrent} seeding"),
             Self::Stopped => f.write_str("stopped"),

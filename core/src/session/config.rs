@@ -3,9 +3,12 @@
 use super::dht::DhtConfig;
 use super::link::Encryption;
 use crate::id::PeerId;
+use crate::ip_filter::IpFilter;
+use crate::portmap;
 use crate::rng::Rng;
 use crate::utp;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 /// The settings of a session that do not change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Config {
     pub pex: bool,
     /// Whether peers are looked for in the local network (BEP 14).
     pub lsd: bool,
+    /// How the router may be asked to let peers in.
+    pub port_map: portmap::Mode,
     /// Bytes of blocks that may wait in memory to be hashed and written, a torrent.
     pub store_budget: u64,
     /// Whether connections are obfuscated (MSE/PE).
@@ -40,6 +45,9 @@ pub struct Config {
     pub utp: utp::Config,
     /// How to take part in the DHT; nothing means not at all.
     pub dht: Option<DhtConfig>,
+    /// Addresses of peers and nodes that nothing is sent to and nothing taken from. Trackers and web servers are not among
+    /// them: whoever names those means them.
+    pub ip_filter: Arc<IpFilter>,
     /// Bytes a second received; nothing means no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes a second sent; nothing means no limit.
@@ -82,12 +90,14 @@ impl Default for Config {
             upload_slots: 8,
             pex: true,
             lsd: true,
+            port_map: portmap::Mode::Off,
             store_budget: 8 << 20,
             encryption: Encryption::default(),
             transports: Transports::default(),
             // What was promised can't be taken back, and who asked has not shown what for.
             utp: utp::Config { initial_credit: 16 << 10, ..utp::Config::default() },
             dht: None,
+            ip_filter: Arc::default(),
             down_bytes_per_s: None,
             up_bytes_per_s: None,
         }

@@ -5,10 +5,12 @@ use super::utp::{Carrier, Transport};
 use super::{Due, Intake, NetError, Reason, Session, WriteBatch};
 use crate::address::is_local;
 use crate::id::{ConnId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Timestamp};
 use crate::mse::MAX_INITIATION;
 use crate::store::payload::Payload;
 use crate::wire::{Decoder, HANDSHAKE_LEN};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::SocketAddr;
@@ -72,7 +74,7 @@ impl Session {
         let same_ip = self.conns.values().filter(|conn| conn.remote.ip() == remote.ip());
         let crowded = self.conns.len() >= self.config.max_connections
             || !is_local(remote.ip()) && same_ip.count() >= MAX_PER_ADDRESS;
-        if crowded || self.stop_by.is_some() || self.stopped {
+        if crowded || self.filter.blocks(remote.ip()) || self.stop_by.is_some() || self.stopped {
             return None;
         }
         let conn = ConnId(self.next_conn);
@@ -182,6 +184,19 @@ impl Session {
         self.dial_crowded(now);
     }
 
+    /// Blocks these addresses in place of those before, for whoever is here as well.
+    pub(super) fn set_ip_filter(&mut self, now: Timestamp, filter: Arc<IpFilter>) {
+        self.filter = Arc::clone(&filter);
+        let strangers = self.conns.iter().filter(|(_, conn)| conn.torrent().is_none());
+        let blocked = strangers.filter(|(_, conn)| filter.blocks(conn.remote.ip())).map(|(conn, _)| *conn);
+        blocked.collect::<Vec<_>>().into_iter().for_each(|conn| self.turn_away(conn, Reason::Filtered));
+        for id in self.torrents.keys().copied().collect::<Vec<_>>() {
+            self.with_torrent(now, id, |torrent, out| torrent.set_ip_filter(now, &filter, out));
+        }
+        self.tell_dht(now, crate::dht::Event::SetIpFilter(filter));
+        self.dial_crowded(now);
+    }
+
     pub(super) fn on_greeting_timeout(&mut self, conn: ConnId) {
         if self.conns.get(&conn).is_some_and(|entry| entry.torrent().is_none()) {
             self.turn_away(conn, Reason::HandshakeTimeout);
@@ -240,9 +255,17 @@ impl Session {
             self.turn_away(conn, Reason::UnknownTorrent);
             return None;
         };
-        let accepted = self.torrents.get_mut(&torrent)?.torrent.accept(now, conn, remote);
+        let accepted =
+            self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, out))?;
         if let Err(reason) = accepted {
-            self.turn_away(conn, reason);
+            // The end that dialled is still there, and would dial again.
+            let is_ours = input
+                .get(HANDSHAKE_LEN - 20..HANDSHAKE_LEN)
+                .is_some_and(|peer_id| peer_id == self.common.peer_id.0);
+            if is_ours && let Some(slot) = self.torrents.get_mut(&torrent) {
+                slot.torrent.learn_own(remote.ip());
+            }
+            self.turn_away(conn, if is_ours { Reason::Ourselves } else { reason });
             return None;
         }
         self.due.remove(&(until, Due::Greeting(conn)));

@@ -7,12 +7,14 @@ use crate::dht::message::{Contact, Family};
 use crate::dht::node_id::NodeId;
 use crate::dht::{self, Dht, Saved, Summary, Task};
 use crate::id::{InfoHash, JobId, LookupId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
 use crate::torrent::discovery::{self, Us};
 use crate::torrent::known_peers::Source;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -97,8 +99,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(now: Timestamp, config: &DhtConfig, rng: &Rng) -> Self {
+    pub(super) fn new(now: Timestamp, config: &DhtConfig, filter: &Arc<IpFilter>, rng: &Rng) -> Self {
         let mut dht = Dht::new(now, &config.families, rng);
+        dht.handle_event(now, dht::Event::SetIpFilter(Arc::clone(filter)), &mut Outbox::new());
         if config.read_only {
             dht.handle_event(now, dht::Event::SetReadOnly(true), &mut Outbox::new());
         }
@@ -229,7 +232,7 @@ impl Session {
             match action {
                 dht::Action::Done { lookup, summary } => self.on_lookup_done(now, lookup, summary),
                 dht::Action::ExternalAddress { from, addr } => {
-                    tracing::trace!(%from, %addr, "a node says where it sees us");
+                    self.on_seen(from, addr.ip());
                 }
                 dht::Action::Item { lookup, from, item } => self.found(lookup, Found::Item { from, item }),
                 // The networks have told each other.

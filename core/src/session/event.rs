@@ -2,12 +2,15 @@
 
 use crate::dht::Saved;
 use crate::id::{ConnId, JobId, LookupId, TorrentId};
+use crate::ip_filter::IpFilter;
+use crate::portmap::{Router, UpnpError};
 use crate::store::op::{DiskError, DiskOutput};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A fact. None of them can fail: what a remote did wrong comes back as [`Action::Disconnect`](super::Action).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,14 @@ pub enum Event {
         /// Its bytes.
         data: Bytes,
     },
+    /// Which addresses this host has, and how its datagrams leave the local network: said at the start, and again when
+    /// either has changed. Connections over an address that is gone have ended: their `Closed` comes before.
+    NetworkChanged {
+        /// The addresses of interfaces that work, but for loopback and link-local ones; in order, each once.
+        addresses: Vec<IpAddr>,
+        /// The router whose ports may be mapped; nothing if there is none, or if it would lead to nobody who listens.
+        router: Option<Router>,
+    },
     /// A torrent leaves the session.
     RemoveTorrent {
         /// The torrent.
@@ -98,6 +109,12 @@ pub enum Event {
         /// As [`Session::save_nodes`](super::Session::save_nodes) gave them.
         saved: Saved,
     },
+    /// The user blocks these addresses in place of those that were blocked before. Connections to them end; addresses that
+    /// are blocked no more can be dialled.
+    SetIpFilter {
+        /// The addresses.
+        filter: Arc<IpFilter>,
+    },
     /// The user limits the whole session's rates; nothing lifts a limit.
     SetLimits {
         /// Bytes a second received, payload and overhead.
@@ -108,6 +125,13 @@ pub enum Event {
     /// The user stops the session: requests end, data is made durable, trackers are told. [`Notice::Stopped`](super::Notice)
     /// follows within [`STOP_LIMIT`](super::STOP_LIMIT).
     Stop,
+    /// A question by UPnP ended.
+    UpnpDone {
+        /// Which.
+        job: JobId,
+        /// The router's address outside, if it told.
+        result: Result<Option<Ipv4Addr>, UpnpError>,
+    },
 }
 
 /// Why the network did not do what was asked.
@@ -190,6 +214,12 @@ impl fmt::Display for Event {
             }
             Self::Listening { port } => write!(f, "listening {port}"),
             Self::Multicast { from, data } => write!(f, "multicast from={from} len={}", data.len()),
+            Self::NetworkChanged { addresses, router } => {
+                f.write_str("network")?;
+                addresses.iter().try_for_each(|addr| write!(f, " {addr}"))?;
+                let gateway = router.and_then(|router| router.gateway);
+                gateway.map_or(Ok(()), |gateway| write!(f, " router={gateway}"))
+            }
             Self::RemoveTorrent { torrent } => write!(f, "{torrent} remove"),
             Self::Resolved { job, result: Ok(addrs) } => {
                 write!(f, "{job} resolved")?;
@@ -199,10 +229,13 @@ impl fmt::Display for Event {
             Self::RestoreNodes { saved } => {
                 write!(f, "restore nodes={}", saved.contacts.len())
             }
+            Self::SetIpFilter { filter } => write!(f, "ip filter ranges={}", filter.len()),
             Self::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 write!(f, "limits down={down_bytes_per_s:?} up={up_bytes_per_s:?}")
             }
             Self::Stop => f.write_str("stop"),
+            Self::UpnpDone { job, result: Ok(_) } => write!(f, "{job} UPnP done"),
+            Self::UpnpDone { job, result: Err(error) } => write!(f, "{job} UPnP failed: {error}"),
         }
     }
 }

@@ -16,11 +16,25 @@ use core::net::{IpAddr, SocketAddr};
 /// What a job is for.
 #[derive(Debug)]
 pub(super) enum Job {
-    Disk { torrent: TorrentId, work: Work },
-    Http { ask: u64 },
-    Resolve { ask: u64 },
-    ResolveNode { port: u16 },
-    ResolvePeer { torrent: TorrentId, port: u16 },
+    Disk {
+        torrent: TorrentId,
+        work: Work,
+    },
+    Http {
+        ask: u64,
+    },
+    Resolve {
+        ask: u64,
+    },
+    ResolveNode {
+        port: u16,
+    },
+    ResolvePeer {
+        torrent: TorrentId,
+        port: u16,
+    },
+    /// By the name that the port mapper gave it.
+    Upnp(u64),
 }
 
 /// An announce under way.
@@ -154,7 +168,7 @@ impl Session {
         Some(Announce {
             info_hash: torrent.info_hash(),
             peer_id: self.common.peer_id,
-            port: self.listen_port,
+            port: self.announced_port(),
             uploaded,
             downloaded,
             left,

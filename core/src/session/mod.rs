@@ -16,7 +16,9 @@ mod event;
 mod jobs;
 mod link;
 mod local;
+mod reachable;
 mod reason;
+mod seen;
 mod utp;
 
 pub use crate::torrent::status::{Status, Waiting};
@@ -32,9 +34,11 @@ pub use utp::Transport;
 
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::lsd::{self, Lsd};
 use crate::machine::{Deadline, Machine as _, Outbox, Timestamp};
 use crate::mse::torrent_mark;
+use crate::portmap::{self, PortMapper};
 use crate::rng::Rng;
 use crate::torrent::known_peers::Source;
 use crate::torrent::rate::RateLimiter;
@@ -50,6 +54,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use dht::Network;
 use jobs::{Ask, Job};
+use reachable::Surroundings;
+use seen::Seen;
 
 /// How long a stop may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -86,6 +92,11 @@ pub struct Session {
     streams: BTreeMap<StreamId, ConnId>,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     listen_port: u16,
+    filter: Arc<IpFilter>,
+    seen: Seen,
+    /// Nothing if the router is left alone.
+    mapper: Option<PortMapper>,
+    surroundings: Surroundings,
     down: RateLimiter,
     up: RateLimiter,
     /// Connections that may read no more until there is memory, or the limit lets them.
@@ -112,6 +123,7 @@ struct Pending {
     lsd: Outbox<lsd::Action>,
     udp: Outbox<UdpAction>,
     dht: Outbox<crate::dht::Action>,
+    mapper: Outbox<portmap::Action>,
     utp: Outbox<crate::utp::Action>,
     draining_utp: bool,
     /// Connections that have something to say to their streams.
@@ -132,6 +144,7 @@ enum Due {
     Carrier(ConnId),
     Greeting(ConnId),
     Patience(u64),
+    Recovery,
     Torrent(TorrentId),
 }
 
@@ -139,6 +152,7 @@ impl Session {
     /// A session without torrents. Equal seeds and equal inputs give equal actions.
     pub fn new(config: Config, seed: [u8; 32], start: Timestamp) -> Self {
         let rng = Rng::new(seed);
+        let filter = Arc::clone(&config.ip_filter);
         let common = Common {
             peer_id: config.peer_id(&mut rng.fork("peer id")),
             client: config.client.clone(),
@@ -167,11 +181,16 @@ impl Session {
             actions: Outbox::new(),
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
-            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &rng.fork("dht"))),
+            network: config.dht.as_ref().map(|dht| Network::new(start, dht, &filter, &rng.fork("dht"))),
             utp: config.transports.utp.then(|| Utp::new(config.utp, rng.fork("utp"))),
             streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
             listen_port: 0,
+            filter,
+            seen: Seen::default(),
+            mapper: (config.port_map != portmap::Mode::Off)
+                .then(|| PortMapper::new(config.port_map, rng.fork("port mapper"))),
+            surroundings: Surroundings::default(),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
             starving: VecDeque::new(),
@@ -200,7 +219,10 @@ impl Session {
         let names = core::mem::take(&mut new.peer_names);
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
-        torrent.init_listen_port(self.listen_port);
+        torrent.init_listen_port(self.announced_port());
+        torrent.init_ip_filter(&self.filter);
+        torrent.set_place(self.seen.place(self.listen_port));
+        torrent.set_network_is_down(self.surroundings.is_down());
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
         self.marks.insert(torrent_mark(info_hash), info_hash);
@@ -233,6 +255,9 @@ impl Session {
             Event::Closed { conn, error } => self.on_lost(now, conn, error),
             Event::ConnectFailed { conn, error } => self.on_tcp_failed(now, conn, error),
             Event::Connected { conn } => self.on_tcp_open(now, conn),
+            Event::Datagram { from, data } if self.is_from_router(from) => {
+                self.tell_mapper(now, portmap::Event::Datagram { from, data });
+            }
             // Messages of the DHT are dictionaries; no tracker's answer begins like one (BEP 5, 15).
             Event::Datagram { from, data } if self.network.is_some() && data.first() == Some(&b'd') => {
                 self.tell_dht(now, crate::dht::Event::Datagram { from, data });
@@ -253,12 +278,13 @@ impl Session {
             Event::LearnNodes { nodes } => self.tell_dht(now, crate::dht::Event::Learn(nodes)),
             Event::Listening { port } => {
                 self.listen_port = port;
-                for id in self.torrents.keys().copied().collect::<Vec<_>>() {
-                    self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
-                }
+                self.ask_router(now);
+                self.announce_port(now);
                 self.tell_lsd(now, lsd::Event::Listening { port });
+                self.tell_place();
             }
             Event::Multicast { from, data } => self.tell_lsd(now, lsd::Event::Datagram { from, data }),
+            Event::NetworkChanged { addresses, router } => self.on_network_changed(now, addresses, router),
             Event::RemoveTorrent { torrent } => {
                 if let Some(slot) = self.torrents.get_mut(&torrent) {
                     slot.remove = true;
@@ -267,6 +293,7 @@ impl Session {
             }
             Event::Resolved { job, result } => self.on_resolved(now, job, result),
             Event::RestoreNodes { saved } => self.tell_dht(now, crate::dht::Event::Restore(saved)),
+            Event::SetIpFilter { filter } => self.set_ip_filter(now, filter),
             Event::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
                 self.down.set_rate(now, down_bytes_per_s);
                 self.up.set_rate(now, up_bytes_per_s);
@@ -274,12 +301,14 @@ impl Session {
                 self.unthrottle(now);
             }
             Event::Stop => self.on_stop(now),
+            Event::UpnpDone { job, result } => self.on_upnp(now, job, result),
         }
     }
 
     /// Does what is due. A call that is early, or made twice, changes nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.set_now(now);
+        self.recover_from_sleep(now);
         while let Some(&(at, due)) = self.due.first()
             && at <= now
         {
@@ -288,6 +317,7 @@ impl Session {
                 Due::Carrier(conn) => self.on_carrier_due(now, conn),
                 Due::Greeting(conn) => self.on_greeting_timeout(conn),
                 Due::Patience(ask) => self.on_patience(now, ask),
+                Due::Recovery => self.recover(now),
                 Due::Torrent(id) => {
                     if let Some(slot) = self.torrents.get_mut(&id) {
                         slot.due = None;
@@ -306,6 +336,10 @@ impl Session {
             network.dht.handle_timeout(now, &mut self.pending.dht);
             self.drain_dht(now);
         }
+        if let Some(mapper) = &mut self.mapper {
+            mapper.handle_timeout(now, &mut self.pending.mapper);
+        }
+        self.drain_mapper(now);
         self.on_utp_timeout(now);
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
@@ -346,12 +380,14 @@ impl Session {
                 Due::Carrier(_) => "connection",
                 Due::Greeting(_) => "handshake timeout",
                 Due::Patience(_) => "tracker timeout",
+                Due::Recovery => "another network",
                 Due::Torrent(_) => "torrent",
             },
         });
         next = Deadline::earlier(next, self.udp.poll_timeout());
         next = Deadline::earlier(next, self.lsd.as_ref().and_then(Lsd::poll_timeout));
         next = Deadline::earlier(next, self.dht().and_then(Dht::poll_timeout));
+        next = Deadline::earlier(next, self.mapper.as_ref().and_then(PortMapper::poll_timeout));
         next = Deadline::earlier(next, self.utp.as_ref().and_then(Utp::poll_timeout));
         next = Deadline::earlier(next, self.stop_by.map(|at| Deadline { at, why: "stop limit" }));
         Deadline::earlier(next, self.limits_due())
@@ -394,6 +430,7 @@ impl Session {
     /// Time never goes backwards in here.
     fn set_now(&mut self, now: Timestamp) {
         assert!(now >= self.now, "a driver's clock does not go backwards");
+        self.notice_sleep(now);
         self.now = now;
     }
 
@@ -455,6 +492,7 @@ impl Session {
             }
             torrent::Action::Node(node) => self.tell_dht(now, crate::dht::Event::Learn(alloc::vec![node])),
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
+            torrent::Action::Seen { by, ip } => self.on_seen(by, ip),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
             torrent::Action::WantWrite { conn } => self.want_write(conn),
@@ -513,6 +551,7 @@ impl Session {
         for id in self.torrents.keys().copied().collect::<Vec<_>>() {
             self.with_torrent(now, id, |torrent, out| torrent.stop(now, out));
         }
+        self.tell_mapper(now, portmap::Event::Stop);
         self.stopped_if_all_are();
     }
 
@@ -533,7 +572,8 @@ impl Session {
 
     fn stopped_if_all_are(&mut self) {
         let all = self.torrents.values().all(|slot| slot.torrent.phase() == torrent::Phase::Stopped);
-        if self.stop_by.is_some() && all {
+        let mapper = self.mapper.as_ref().is_none_or(PortMapper::is_off);
+        if self.stop_by.is_some() && all && mapper {
             self.say_stopped();
         }
     }

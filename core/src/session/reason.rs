@@ -15,6 +15,9 @@ pub enum Reason {
     /// There is another connection to the same peer.
     #[error("already connected to this peer")]
     Duplicate,
+    /// The user's filter blocks its address.
+    #[error("the IP filter blocks the address")]
+    Filtered,
     /// The torrent has all the connections that it may have.
     #[error("no place is left for another peer")]
     Full,
@@ -48,6 +51,9 @@ pub enum Reason {
     /// The session itself answered.
     #[error("connected to ourselves")]
     Ourselves,
+    /// The torrent is full, and another peer ranks higher (BEP 40).
+    #[error("another peer takes its place")]
+    Outranked,
     /// The torrent turned out to be private, and the peer was not named by its trackers.
     #[error("the torrent is private")]
     Private,

@@ -145,7 +145,8 @@ impl Content {
 
     /// Whether neither side has anything that the other wants (BEP 21).
     pub(super) fn is_useless(&self, member: &Member) -> bool {
-        self.picker.is_complete() && member.has.is_all() && member.peer.is_open()
+        let gives_only = member.has.is_all() || member.peer.is_upload_only();
+        self.picker.is_complete() && gives_only && member.peer.is_open()
     }
 }
 

@@ -98,6 +98,7 @@ impl Torrent {
         }
         self.go_online(now);
         self.trade_with_members(now, out);
+        self.tell_upload_only(now);
     }
 
     fn on_completed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
@@ -121,6 +122,7 @@ impl Torrent {
             for conn in self.members.keys().copied().collect::<Vec<_>>() {
                 self.drop_if_useless(now, conn, out);
             }
+            self.tell_upload_only(now);
         }
     }
 

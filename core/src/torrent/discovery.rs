@@ -96,6 +96,8 @@ pub enum Event {
     },
     /// The torrent turns out to be private: it may not be looked up (BEP 27).
     Forbid,
+    /// The network is another one: nodes know us by an old address, if they do.
+    NetworkChanged,
     /// How it stands with peers.
     Peers {
         /// Whether one is connected.
@@ -195,6 +197,12 @@ impl Machine for Discovery {
             Event::Ended { answered } if self.stage == Stage::Asking => self.on_ended(now, answered),
             Event::Ended { .. } => {}
             Event::Forbid | Event::Stop => self.end(out),
+            Event::NetworkChanged => {
+                self.told = None;
+                self.retry_after = RETRY_MIN;
+                // A lookup that is underway fails by itself.
+                self.ended = self.ended.map(|_| now - RETRY_MIN);
+            }
             Event::Peers { has_open, need } => {
                 self.has_open = has_open;
                 if need == Need::Enough && self.need != need {
@@ -372,6 +380,23 @@ mod tests {
             assert_eq!(wake(&mut discovery, next), [Action::Ask(US)]);
             now = next;
         }
+    }
+
+    #[test]
+    fn in_a_new_network_we_are_announced_at_once_or_soon_after_the_lookup_that_is_underway() {
+        let mut discovery = started(Trackers::None);
+        tell(&mut discovery, START, peers(true, Need::Enough));
+        tell(&mut discovery, START, Event::Ended { answered: true });
+        let now = START + Duration::from_secs(60);
+        assert_eq!(tell(&mut discovery, now, Event::NetworkChanged), [Action::Ask(US)]);
+        assert_eq!(tell(&mut discovery, now, Event::NetworkChanged), []);
+        assert_eq!(tell(&mut discovery, now, Event::Ended { answered: true }), []);
+        assert_eq!(
+            discovery.poll_timeout().unwrap().at,
+            now + RETRY_MIN,
+            "nodes may have heard the old address"
+        );
+        assert_eq!(tell(&mut Discovery::forbidden(Rng::from_number(1)), now, Event::NetworkChanged), []);
     }
 
     #[test]

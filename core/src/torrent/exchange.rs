@@ -20,7 +20,7 @@ impl Torrent {
     /// What peers are told of the extensions.
     pub(super) fn offer(&self) -> Offer {
         let pex = self.pex.is_some().then_some(Extension::UtPex);
-        let always = [Extension::UploadOnly, Extension::UtMetadata];
+        let always = [Extension::LtDonthave, Extension::UploadOnly, Extension::UtMetadata];
         Offer {
             ids: ExtensionIds::ours(always.into_iter().chain(pex)),
             metadata_len: self.metadata.info_len(),
@@ -28,8 +28,11 @@ impl Torrent {
     }
 
     /// A peer said what it knows of the extensions.
-    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn on_extended(&mut self, now: Timestamp, conn: ConnId, out: &mut Outbox<Action>) {
         let Some(member) = self.members.get(&conn) else { return };
+        if let Some(ip) = member.peer.extended().your_ip {
+            out.push_back(Action::Seen { by: member.peer.remote(), ip });
+        }
         let takes_requests = member.peer.their_id(Extension::UtMetadata).is_some();
         if let Some(len) = member.peer.extended().metadata_size.filter(|_| takes_requests) {
             self.tell_metadata(now, metadata::Event::Offer { peer: conn, len });
@@ -40,6 +43,7 @@ impl Torrent {
             self.tell_pex(now, pex::Event::Listens { peer: conn, remote });
         }
         self.update_contact(now, conn);
+        self.drop_if_useless(now, conn, out);
     }
 
     /// Notes where others can reach a peer, if that is known, and what they may know of it.
@@ -63,15 +67,20 @@ impl Torrent {
     pub(super) fn on_pex_action(&mut self, now: Timestamp, action: pex::Action, out: &mut Outbox<Action>) {
         match action {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
-            pex::Action::Learn { peer, addrs } => {
+            pex::Action::Learn { peer, peers } => {
                 // Who was sent away for something else that it said is believed no more.
                 if let Some(member) = self.members.get(&peer) {
                     let teller = member.peer.remote().ip();
-                    let (by_utp, others): (Vec<_>, Vec<_>) =
-                        addrs.into_iter().partition(|(_, flags)| flags.has(PexFlags::UTP));
-                    let all = by_utp.iter().chain(&others).map(|(addr, _)| *addr).collect();
-                    self.on_peers_found(now, all, Source::Pex, Some(teller), out);
-                    by_utp.iter().for_each(|(addr, _)| self.known.note_utp(*addr, UtpHint::Told));
+                    let addrs = peers.iter().map(|(addr, _)| *addr).collect();
+                    self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
+                    for (addr, flags) in peers {
+                        if flags.has(PexFlags::SEED) {
+                            self.known.note_seed(addr);
+                        }
+                        if flags.has(PexFlags::UTP) {
+                            self.known.note_utp(addr, UtpHint::Told);
+                        }
+                    }
                 }
             }
             pex::Action::Tell { peer, message } => self.tell(now, peer, peer::Event::Pex(message)),

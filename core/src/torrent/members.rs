@@ -1,7 +1,7 @@
 //! The peers of a torrent.
 
 use super::choking::Standing;
-use super::known_peers::{Parting, Refusal, UtpHint};
+use super::known_peers::{Parting, Refusal, Source, UtpHint};
 use super::{Action, Content, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
 use crate::id::ConnId;
@@ -10,7 +10,7 @@ use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::metadata;
 use crate::peer::{self, Hello, Peer, Setup};
 use crate::pex;
-use crate::pieces::{Receipt, Style};
+use crate::pieces::{Order, Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
 use crate::store::payload::Payload;
@@ -19,6 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// A connection, and what the torrent keeps about it.
 #[derive(Debug)]
@@ -82,17 +83,49 @@ impl Torrent {
         self.known.dial_plain(remote);
     }
 
-    pub(crate) fn accept(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) -> Result<(), Reason> {
+    pub(crate) fn accept(
+        &mut self,
+        now: Timestamp,
+        conn: ConnId,
+        remote: SocketAddr,
+        out: &mut Outbox<Action>,
+    ) -> Result<(), Reason> {
         if !self.online {
             return Err(Reason::UnknownTorrent);
         }
-        if self.members.len() >= self.common.max_peers {
-            return Err(Reason::Full);
-        }
+        let leaves = if self.members.len() < self.common.max_peers {
+            None
+        } else {
+            Some(self.outranked_by(now, remote).ok_or(Reason::Full)?)
+        };
         self.known.accept(remote).map_err(reason_of)?;
+        if let Some(other) = leaves {
+            self.disconnect(now, other, Reason::Outranked, out);
+            self.settle(now, out);
+        }
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer);
         Ok(())
+    }
+
+    /// The member that makes room in a full torrent for a peer with which a connection has a higher priority (BEP 40):
+    /// that of the lowest, among those of which nobody has had anything for a while. Who is near, or was named by the
+    /// user, stays.
+    fn outranked_by(&self, now: Timestamp, newcomer: SocketAddr) -> Option<ConnId> {
+        self.content.as_ref().filter(|_| self.phase == Phase::Running)?;
+        let priority = self.known.place().priority_of(newcomer)?;
+        let idle = self.members.values().filter(|member| {
+            let peer = &member.peer;
+            let wanted = peer.outstanding() > 0 || peer.owes() || peer.they_want() && !peer.we_choke();
+            let busy =
+                wanted || member.choking.down.bytes_per_s(now) > 0 || member.choking.up.bytes_per_s(now) > 0;
+            let settled = peer.is_open() && now.since(peer.opened()) >= SETTLED_AFTER;
+            settled && !busy && !self.known.sources(member.endpoint).has(Source::Manual)
+        });
+        let ranked = idle.filter_map(|member| {
+            Some((self.known.place().priority_of(member.peer.remote())?, member.peer.conn()))
+        });
+        ranked.min().filter(|(lowest, _)| *lowest < priority).map(|(_, conn)| conn)
     }
 
     fn peer_setup(&self) -> Setup {
@@ -202,7 +235,16 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
-        let parting = if member.peer.is_open() { Parting::Lost } else { Parting::Failed };
+        let parting = if member.peer.is_open() {
+            Parting::Lost
+        } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
+            Parting::Down
+        } else {
+            Parting::Failed
+        };
+        if self.content.as_ref().is_some_and(|content| content.is_useless(member)) {
+            self.known.note_seed(member.endpoint);
+        }
         self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
         self.leave(now, conn);
@@ -311,8 +353,9 @@ impl Torrent {
                     out.push_back(Action::Node(SocketAddr::new(member.peer.remote().ip(), port)));
                 }
             }
+            peer::Action::DontHave(piece) => self.on_dont_have(now, conn, piece),
             peer::Action::Disconnect(reason) => self.disconnect(now, conn, reason, out),
-            peer::Action::Extended => self.on_extended(now, conn),
+            peer::Action::Extended => self.on_extended(now, conn, out),
             peer::Action::Freed(block) => {
                 if let Some(content) = &mut self.content {
                     content.picker.released(block, conn);
@@ -338,7 +381,11 @@ impl Torrent {
                 content.store.handle_event(now, event, &mut self.pending.store);
             }
             peer::Action::Requested(block) => {
-                let serve = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
+                // BEP 6: what is allowed while choked is for those that have hardly anything.
+                let is_poor = |member: &Member| (member.has.ones() as usize) < ALLOWED_FAST;
+                let may = self.members.get(&conn).is_some_and(|it| !it.peer.we_choke() || is_poor(it));
+                let stored = self.content.as_ref().is_some_and(|content| content.stored.has(block.piece()));
+                let serve = may && stored;
                 let event = if serve { peer::Event::Serve(block) } else { peer::Event::Refuse(block) };
                 self.tell(now, conn, event);
             }
@@ -356,6 +403,8 @@ impl Torrent {
             let ours_is_lower = self.common.peer_id < theirs.peer_id;
             let other_stays = other.peer.is_outgoing() == self.members[&conn].peer.is_outgoing()
                 || other.peer.is_outgoing() == ours_is_lower;
+            // Who has another address than before, or lost its network for a while, knows nothing of the other one.
+            let other_stays = other_stays && !other.peer.is_silent(now);
             let goes = if other_stays { conn } else { other.peer.conn() };
             self.disconnect(now, goes, Reason::Duplicate, out);
             if other_stays {
@@ -418,6 +467,37 @@ impl Torrent {
         if full {
             self.update_contact(now, conn);
             self.drop_if_useless(now, conn, out);
+        }
+    }
+
+    fn on_dont_have(&mut self, now: Timestamp, conn: ConnId, piece: PieceIndex) {
+        let (Some(member), Some(content)) = (self.members.get_mut(&conn), &mut self.content) else { return };
+        if !member.has.has(piece) {
+            return;
+        }
+        if member.has.is_all() {
+            content.picker.peer_left(&member.has);
+            member.has.remove(piece);
+            content.picker.peer_joined(&member.has);
+        } else {
+            member.has.remove(piece);
+            content.picker.peer_lost(piece);
+        }
+        member.interesting -= u32::from(content.picker.wants(piece));
+        self.update_interest(now, conn);
+        self.update_contact(now, conn);
+        self.pending.work = true;
+    }
+
+    /// Tells peers whether we want nothing more, if that has changed (BEP 21).
+    pub(super) fn tell_upload_only(&mut self, now: Timestamp) {
+        let Some(content) = self.content.as_ref().filter(|_| self.phase == Phase::Running) else { return };
+        let upload_only = content.picker.is_complete();
+        if upload_only != core::mem::replace(&mut self.told_upload_only, upload_only) {
+            self.known.set_seeding(upload_only);
+            for conn in self.members.keys().copied().collect::<Vec<_>>() {
+                self.tell(now, conn, peer::Event::UploadOnly(upload_only));
+            }
         }
     }
 
@@ -517,6 +597,14 @@ impl Torrent {
         let style = if alone { Style::Striped } else { Style::Shared };
         let only = member.peer.they_choke().then(|| member.peer.allowed_to_us());
         let (mut blocks, endgame) = (Vec::new(), content.picker.in_endgame());
+        if only.is_none() && content.picker.order() == Order::Rarest {
+            let wanted = |piece: &PieceIndex| content.picker.wants(*piece);
+            let suggested: Vec<PieceIndex> = member.peer.suggested().filter(wanted).collect();
+            if !suggested.is_empty() {
+                content.picker.pick(conn, &member.has, style, Some(&suggested), room, &mut blocks);
+            }
+        }
+        let room = room - blocks.len();
         content.picker.pick(conn, &member.has, style, only, room, &mut blocks);
         // Only in endgame is there work for those that had none: blocks that others owe.
         self.pending.work |= content.picker.in_endgame() && !endgame;
@@ -524,6 +612,11 @@ impl Torrent {
             self.idle.remove(&conn);
             self.tell(now, conn, peer::Event::Assigned(blocks));
         }
+    }
+
+    /// A connection from there was our own.
+    pub(crate) fn learn_own(&mut self, ip: IpAddr) {
+        self.known.learn_own(SocketAddr::new(ip, self.listen_port));
     }
 
     pub(super) fn disconnect(
@@ -534,9 +627,14 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
+        let (remote, endpoint, outgoing) = (member.peer.remote(), member.endpoint, member.peer.is_outgoing());
         let parting = match reason {
             Reason::Ourselves => {
-                self.known.learn_own(member.endpoint);
+                self.known.learn_own(endpoint);
+                if !outgoing {
+                    // The end that dialled hears no more of it than that it is closed.
+                    self.learn_own(remote.ip());
+                }
                 Parting::Failed
             }
             Reason::ConnectTimeout
@@ -544,10 +642,14 @@ impl Torrent {
             | Reason::NotObfuscated
             | Reason::Obfuscation(_)
             | Reason::Offence(_) => Parting::Failed,
-            Reason::Duplicate | Reason::NothingToTrade => Parting::Useless,
+            Reason::NothingToTrade => {
+                self.known.note_seed(endpoint);
+                Parting::Useless
+            }
+            Reason::Duplicate => Parting::Useless,
             _ => Parting::Lost,
         };
-        self.known.handle_disconnected(now, member.peer.remote(), parting);
+        self.known.handle_disconnected(now, remote, parting);
         out.push_back(Action::Disconnect { conn, reason });
         self.leave(now, conn);
     }
@@ -620,6 +722,9 @@ fn reason_of(refusal: Refusal) -> Reason {
         _ => Reason::Duplicate,
     }
 }
+
+/// How long a peer has time to show what it is good for, before another may take its place.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Pieces that a newcomer may have while choked (BEP 6).
 const ALLOWED_FAST: usize = 5;

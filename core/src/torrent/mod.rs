@@ -20,6 +20,7 @@ pub use new::{NewContent, NewTorrent};
 
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, InfoHash, InfoHashes, PeerId, TorrentId};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::metadata::{self, Metadata};
 use crate::metainfo::Metainfo;
@@ -40,12 +41,14 @@ use core::time::Duration;
 use discovery::Discovery;
 use known_peers::{KnownPeers, Source};
 use members::Member;
+use priority::Place;
 use rate::RateLimiter;
 
 pub mod bans;
 pub mod choker;
 pub mod discovery;
 pub mod known_peers;
+pub mod priority;
 pub mod rate;
 pub mod smart_ban;
 
@@ -77,6 +80,8 @@ pub struct Torrent {
     online: bool,
     check_only: bool,
     listen_port: u16,
+    /// Whether this host has no network.
+    network_is_down: bool,
     metadata: Metadata,
     discover: bool,
     /// Nothing if peers are not to tell each other of peers.
@@ -97,6 +102,8 @@ pub struct Torrent {
     /// Members that could take requests when there was nothing to ask them for.
     idle: BTreeSet<ConnId>,
     totals: Totals,
+    /// Whether peers were told last that we want nothing more.
+    told_upload_only: bool,
     down: RateLimiter,
     up: RateLimiter,
     senders: BTreeMap<ConnId, SocketAddr>,
@@ -145,13 +152,26 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) enum Action {
     Discovery(discovery::Action),
-    Disconnect { conn: ConnId, reason: Reason },
-    Disk { work: Work, op: DiskOp },
+    Disconnect {
+        conn: ConnId,
+        reason: Reason,
+    },
+    Disk {
+        work: Work,
+        op: DiskOp,
+    },
     Node(SocketAddr),
     Notice(Notice),
+    /// A peer says at which address it sees us.
+    Seen {
+        by: SocketAddr,
+        ip: IpAddr,
+    },
     Stopped,
     Tracker(AnnouncerAction),
-    WantWrite { conn: ConnId },
+    WantWrite {
+        conn: ConnId,
+    },
 }
 
 /// Whose job a disk operation is.
@@ -181,6 +201,7 @@ impl Torrent {
             online: false,
             check_only: new.check_only,
             listen_port: 0,
+            network_is_down: false,
             metadata,
             discover: new.discover,
             pex: (common.pex && new.discover && !private).then(Pex::new),
@@ -203,6 +224,7 @@ impl Torrent {
             downloading: 0,
             idle: BTreeSet::new(),
             totals: Totals::default(),
+            told_upload_only: false,
             down: RateLimiter::new(now, new.down_bytes_per_s),
             up: RateLimiter::new(now, new.up_bytes_per_s),
             senders: BTreeMap::new(),
@@ -308,9 +330,50 @@ impl Torrent {
         self.listen_port = port;
     }
 
-    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
-        self.listen_port = port;
+    /// Before the start.
+    pub(crate) fn init_ip_filter(&mut self, filter: &Arc<IpFilter>) {
+        self.known.set_filter(filter);
+    }
+
+    /// Ends the connections to addresses that are blocked from now on.
+    pub(crate) fn set_ip_filter(&mut self, now: Timestamp, filter: &Arc<IpFilter>, out: &mut Outbox<Action>) {
+        self.known.set_filter(filter);
+        let blocked = self.members.values().filter(|member| filter.blocks(member.peer.remote().ip()));
+        for conn in blocked.map(|member| member.peer.conn()).collect::<Vec<_>>() {
+            self.disconnect(now, conn, Reason::Filtered, out);
+        }
         self.settle(now, out);
+    }
+
+    /// Peers see us here.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.known.set_place(place);
+    }
+
+    /// Peers reach us at this port.
+    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
+        let before = core::mem::replace(&mut self.listen_port, port);
+        if self.online && before != 0 && before != port {
+            let announcer = &mut self.pending.announcer;
+            self.announcer.handle_event(now, AnnouncerEvent::NetworkChanged, announcer);
+        }
+        self.settle(now, out);
+    }
+
+    pub(crate) fn set_network_is_down(&mut self, is_down: bool) {
+        self.network_is_down = is_down;
+    }
+
+    /// The network is another one: whoever could not be reached perhaps can, and who knew us knows an old address.
+    pub(crate) fn handle_network_changed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        if self.online {
+            self.known.retry_soon(now);
+            let announcer = &mut self.pending.announcer;
+            self.announcer.handle_event(now, AnnouncerEvent::NetworkChanged, announcer);
+            let discovery = &mut self.pending.discovery;
+            self.discovery.handle_event(now, discovery::Event::NetworkChanged, discovery);
+            self.settle(now, out);
+        }
     }
 
     /// The torrent's own limits on what is read and written.

@@ -34,6 +34,8 @@ pub struct Status {
     pub connecting: u32,
     /// Addresses known.
     pub known: u32,
+    /// Those of them that are not dialled as the user's filter blocks them.
+    pub filtered: u32,
     /// Bytes of blocks received, asked for or not.
     pub down_bytes: u64,
     /// Bytes of blocks sent.
@@ -88,6 +90,8 @@ pub enum Waiting {
         next_announce: Option<Duration>,
         /// The time until the DHT is asked again, if it may be.
         next_lookup: Option<Duration>,
+        /// How many addresses are known that the user's filter blocks.
+        filtered: u32,
     },
     /// No connected peer has a piece that is missing.
     NothingNew {
@@ -132,11 +136,16 @@ impl fmt::Display for Waiting {
             }
             Self::NoMetadata { peers: 1 } => f.write_str("the only peer does not have the metadata"),
             Self::NoMetadata { peers } => write!(f, "none of {peers} peers has the metadata"),
-            Self::NoPeers { next_announce: None, next_lookup: None } => {
+            Self::NoPeers { next_announce: None, next_lookup: None, filtered: 0 } => {
                 f.write_str("no peers, and no tracker to ask for some")
             }
-            Self::NoPeers { next_announce, next_lookup } => {
+            Self::NoPeers { next_announce, next_lookup, filtered } => {
                 f.write_str("no peers")?;
+                match filtered {
+                    0 => {}
+                    1 => f.write_str("; the IP filter blocks 1 address")?,
+                    filtered => write!(f, "; the IP filter blocks {filtered} addresses")?,
+                }
                 for (who, time) in [("tracker", next_announce), ("DHT", next_lookup)] {
                     if let Some(time) = time {
                         write!(f, "; the {who} is asked again in {} s", time.as_secs())?;
@@ -176,6 +185,7 @@ impl Torrent {
             seeds: 0,
             connecting: self.members.values().filter(|member| member.peer.is_connecting()).count() as u32,
             known: self.known.len() as u32,
+            filtered: self.known.filtered() as u32,
             down_bytes: self.totals.down_bytes,
             up_bytes: self.totals.up_bytes,
             wasted_bytes: self.totals.wasted_bytes + wasted,
@@ -255,7 +265,7 @@ impl Torrent {
         let next_announce = self.announcer.trackers().filter_map(|tracker| tracker.ready_at).min();
         let next_lookup = self.discovery.poll_timeout().map(|due| due.at);
         let [next_announce, next_lookup] = [next_announce, next_lookup].map(|at| Some(at?.since(now)));
-        Some(Waiting::NoPeers { next_announce, next_lookup })
+        Some(Waiting::NoPeers { next_announce, next_lookup, filtered: self.known.filtered() as u32 })
     }
 
     /// The torrent's trackers, in the order in which they are asked.
@@ -287,6 +297,10 @@ mod tests {
             (Waiting::Metadata { have: 7, all: 12, peers: 3 }, "metadata 7/12 pieces from 3 peers"),
             (Waiting::NoMetadata { peers: 1 }, "the only peer does not have the metadata"),
             (Waiting::NothingNew { peers: 2, pieces: 1 }, "none of 2 peers has what is missing (1 piece)"),
+            (
+                Waiting::NoPeers { next_announce: None, next_lookup: None, filtered: 2 },
+                "no peers; the IP filter blocks 2 addresses",
+            ),
             (Waiting::Silent { peers: 1 }, "the only peer owes blocks and sends none"),
         ] {
             assert_eq!(waiting.to_string(), text);

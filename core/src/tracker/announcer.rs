@@ -41,7 +41,8 @@ pub enum AnnouncerEvent {
     },
     /// The user wants an announce now, whatever trackers asked for.
     Force,
-    /// The network is another one: trackers that could not be reached perhaps can, and know us by an old address.
+    /// The network is another one, or others reach us by another port: trackers that could not be reached perhaps can,
+    /// and those that know us know an old address.
     NetworkChanged,
     /// Whether all that is wanted is there, but not all there is (BEP 21).
     PartialSeed(bool),
@@ -403,12 +404,18 @@ impl Announcer {
         self.be_due_by(Some(now));
     }
 
-    fn on_network_changed(&mut self, now: Timestamp) {
-        for tracker in self.trackers.iter_mut().filter(|tracker| tracker.retry_at.is_some()) {
-            (tracker.retry_at, tracker.fails) = (Some(now), 0);
-            tracker.next_at = tracker.min_until;
+    fn on_network_changed(&mut self, now: Timestamp, out: &mut Outbox<AnnouncerAction>) {
+        if matches!(self.phase, Phase::New | Phase::Stopped) {
+            return;
         }
-        self.be_due_by(self.regular_due());
+        // Answers would go to where we are no longer.
+        out.extend(self.flights.drain(..).map(|flight| AnnouncerAction::Cancel { id: flight.id }));
+        for tracker in self.trackers.iter_mut().filter(|tracker| tracker.retry_at.is_some()) {
+            // Where we are is news, which does not wait for the minimal interval.
+            (tracker.retry_at, tracker.fails) = (Some(now), 0);
+            (tracker.min_until, tracker.next_at) = (now, now);
+        }
+        self.phase = Phase::Idle { due: self.regular_due() };
     }
 
     fn on_stop(&mut self, out: &mut Outbox<AnnouncerAction>) {
@@ -443,7 +450,7 @@ impl Machine for Announcer {
             AnnouncerEvent::Completed => self.on_completed(now),
             AnnouncerEvent::Failed { id, error } => self.on_failed(now, id, error, out),
             AnnouncerEvent::Force => self.on_force(now),
-            AnnouncerEvent::NetworkChanged => self.on_network_changed(now),
+            AnnouncerEvent::NetworkChanged => self.on_network_changed(now, out),
             AnnouncerEvent::PartialSeed(is) => self.partial_seed = is,
             AnnouncerEvent::Start if self.phase == Phase::New => self.phase = Phase::Idle { due: Some(now) },
             AnnouncerEvent::Start => {}

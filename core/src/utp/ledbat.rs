@@ -195,7 +195,9 @@ impl Ledbat {
         self.answered = next_tx;
         self.before = Some((self.window, self.slow_start));
         let peak = self.peaks[0].max(self.peaks[1]);
-        if peak < 2 * self.target {
+        if peak >= DEEP {
+            self.target = MAX_TARGET;
+        } else if peak < 2 * self.target {
             // On a short path a short queue is long for others.
             let least = self.rtt.least().map_or(MIN_TARGETS.end, |rtt| rtt / 8);
             let least = least.clamp(MIN_TARGETS.start, MIN_TARGETS.end);
@@ -286,6 +288,9 @@ fn lesser(a: u32, b: u32) -> u32 {
 
 /// The delay that a deep queue may have; that of BEP 29 is 100 ms, which people hear in a call.
 const MAX_TARGET: u32 = 60_000;
+
+/// A buffer of which this much was full can hold that and leave room for others. All streams that share one agree on it.
+const DEEP: u32 = 80_000;
 
 /// Less can't be told from accidents of scheduling.
 const MIN_TARGETS: Range<u32> = 2_000..8_000;

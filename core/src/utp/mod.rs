@@ -329,7 +329,8 @@ impl Utp {
     }
 
     fn tell(&mut self, out: &mut Outbox<Action>) {
-        if !self.told && !(self.ready.is_empty() && self.replies.is_empty()) {
+        let waits = !self.ready.is_empty() || !self.replies.is_empty();
+        if waits && !self.told {
             self.told = true;
             out.push_back(Action::WantSend);
         }

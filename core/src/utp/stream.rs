@@ -254,6 +254,9 @@ impl Stream {
                 let credit = self.receive.tell_window();
                 self.receive = Receive::new(header.seq, credit);
                 self.timers.resend = None;
+                // The SYN met as short a queue as anything will.
+                let rtt = (self.timeouts == 0).then(|| now.since(self.timers.said));
+                self.ledbat.on_sample(now, rtt, header.difference);
                 self.timeouts = 0;
                 // The third packet proves our address to the remote, even if we have nothing to say.
                 self.ack_due = true;
@@ -474,8 +477,7 @@ impl Stream {
     fn padding(&self, now: Timestamp, packet: Outgoing) -> usize {
         let whole = packet.len == self.mtu.payload() && !self.send.has_lost();
         let size = self.mtu.wanted_probe(now).filter(|_| whole);
-        // An extension has two bytes at least.
-        size.map_or(0, |size| size - packet.len).max(0)
+        size.map_or(0, |size| size - packet.len)
     }
 
     fn put(&mut self, now: Timestamp, packet: Outgoing, padding: usize, buffer: &mut BytesMut) {

@@ -321,7 +321,7 @@ fn numbers_may_go_round() {
 
 #[test]
 fn the_path_is_measured_and_a_probe_that_vanishes_costs_nothing() {
-    let mut world = World::new(4, Link { mtu: 1300, ..CLEAN }, [2_000_000, 0]);
+    let mut world = World::new(4, Link { mtu: 1300, ..CLEAN }, [30_000_000, 0]);
     world.connect();
     assert!(world.run(Duration::from_secs(60), World::is_all_heard));
     let status = world.status(0);

@@ -12,7 +12,7 @@ use fast_peer_core::store::payload::Payload;
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -27,6 +27,8 @@ pub(super) struct Line {
     credit: Cell<usize>,
     /// Bytes that were read and that the session has not taken in.
     in_hand: Cell<usize>,
+    /// The address of this host that it goes over, once it is open.
+    local_ip: Cell<Option<IpAddr>>,
     task: Wakeup,
 }
 
@@ -45,6 +47,14 @@ impl Line {
     pub(super) fn grant(&self, bytes: u32) {
         self.credit.set(bytes as usize);
         self.task.wake();
+    }
+
+    /// The address of this host that the connection depends on; nothing for one that leads to this host itself.
+    pub(super) fn local_ip(&self) -> Option<IpAddr> {
+        self.local_ip.get().filter(|ip| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        })
     }
 
     /// How much may be read now.
@@ -97,6 +107,7 @@ pub(super) async fn serve<N: Net, D: Disk>(
     line: Rc<Line>,
     stream: N::Stream,
 ) {
+    line.local_ip.set(stream.local_ip());
     let mut served = Served {
         hub,
         conn,

@@ -3,6 +3,7 @@
 use super::hub::Hub;
 use crate::disk::Disk;
 use crate::net::{Net, RecvMeta, Udp as _};
+use crate::pool::{Buf, Pool};
 use bytes::{Bytes, BytesMut};
 use fast_peer_core::session::{Event, Transmit};
 use std::io::IoSliceMut;
@@ -14,7 +15,9 @@ use tracing::{debug, warn};
 pub(super) struct Datagrams<N: Net, D: Disk> {
     hub: Rc<Hub<N, D>>,
     sockets: Vec<Socket<N::Udp>>,
-    buffers: Vec<Box<[u8]>>,
+    pool: Pool<RUN_LEN>,
+    /// To be filled next.
+    buffers: Vec<Buf<RUN_LEN>>,
     /// What the session gave last, and where it goes, if no socket has taken it.
     waiting: Option<Transmit>,
     data: BytesMut,
@@ -33,9 +36,9 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
             .into_iter()
             .map(|(local, udp)| Socket { udp, is_ipv6: local.is_ipv6(), errors: 0 })
             .collect();
-        // The kernel may join datagrams of one sender until they fill an IP packet.
-        let buffers = (0..BATCH).map(|_| vec![0; 1 << 16].into()).collect();
-        Self { hub, sockets, buffers, waiting: None, data: BytesMut::new() }
+        let pool = Pool::new(POOL_KEEP);
+        let buffers = (0..BATCH).map(|_| pool.take()).collect();
+        Self { hub, sockets, pool, buffers, waiting: None, data: BytesMut::new() }
     }
 
     /// Never ready.
@@ -56,18 +59,18 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
 
     /// Asks each socket once; false if none has anything.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { hub, sockets, buffers, .. } = self;
+        let Self { hub, sockets, pool, buffers, .. } = self;
         let mut any = false;
         sockets.retain_mut(|socket| {
-            let mut slices: Vec<_> = buffers.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+            let mut slices: Vec<_> = buffers.iter_mut().map(|buf| IoSliceMut::new(buf.bytes_mut())).collect();
             let mut meta = [RecvMeta::UNUSED; BATCH];
             match socket.udp.poll_recv(cx, &mut slices, &mut meta) {
                 Poll::Pending => true,
                 Poll::Ready(Ok(runs)) => {
                     (any, socket.errors) = (true, 0);
                     hub.turn(|turn| {
-                        for (meta, buf) in meta[..runs].iter().zip(&*buffers) {
-                            let run = Bytes::copy_from_slice(&buf[..meta.len]);
+                        for (meta, buf) in meta[..runs].iter().zip(&mut *buffers) {
+                            let run = take(buf, meta.len, pool);
                             for at in (0..run.len()).step_by(meta.stride) {
                                 let data = run.slice(at..run.len().min(at + meta.stride));
                                 turn.event(Event::Datagram { from: meta.from, data });
@@ -98,10 +101,12 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
                 // What comes of the pull can be a reason for another one, so the wish is taken back before it.
                 None if !self.hub.want_send.take() => return sent > 0,
                 None => {
-                    self.data.clear();
-                    let Self { hub, data, .. } = self;
+                    let Self { hub, data, sockets, .. } = self;
+                    // Where it goes is not known before it is there.
+                    let run = sockets.iter().map(|socket| socket.udp.max_run()).min().unwrap_or(1);
+                    data.clear();
                     let next =
-                        hub.turn(|turn| turn.input(|session, now| session.poll_transmit(now, data, 1)));
+                        hub.turn(|turn| turn.input(|session, now| session.poll_transmit(now, data, run)));
                     let Some(transmit) = next else { continue };
                     hub.want_send.set(true);
                     transmit
@@ -111,7 +116,7 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
             let Some(socket) = self.sockets.iter_mut().find(|socket| socket.is_ipv6 == to.is_ipv6()) else {
                 continue;
             };
-            match socket.udp.poll_send(cx, to, &self.data) {
+            match socket.udp.poll_send_run(cx, to, &self.data, transmit.segment_len) {
                 Poll::Pending => {
                     self.waiting = Some(transmit);
                     return sent > 0;
@@ -125,6 +130,21 @@ impl<N: Net, D: Disk> Datagrams<N, D> {
     }
 }
 
+/// The first `len` bytes of a buffer, which is replaced by another if they fill a good part of it: else what is kept of
+/// them would hold much more memory than it counts for.
+fn take(buf: &mut Buf<RUN_LEN>, len: usize, pool: &Pool<RUN_LEN>) -> Bytes {
+    if len < RUN_LEN / 4 {
+        return Bytes::copy_from_slice(&buf.bytes_mut()[..len]);
+    }
+    std::mem::replace(buf, pool.take()).freeze(len)
+}
+
+/// The kernel may join datagrams of one sender until they fill an IP packet.
+const RUN_LEN: usize = 1 << 16;
+
+/// Unused buffers that are kept: 4 MiB.
+const POOL_KEEP: usize = 64;
+
 /// Runs of datagrams in one call.
 const BATCH: usize = 4;
 
@@ -136,3 +156,21 @@ const ROUNDS: usize = 4;
 
 /// Datagrams sent before others are received.
 const SENDS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::{Pool, RUN_LEN, take};
+
+    #[test]
+    fn a_buffer_goes_along_with_a_long_run_and_stays_behind_a_short_one() {
+        let pool = Pool::new(2);
+        let mut buf = pool.take();
+        let at = buf.bytes_mut().as_ptr();
+        buf.bytes_mut()[..3].copy_from_slice(b"abc");
+        let short = take(&mut buf, 3, &pool);
+        assert_eq!((&short[..], buf.bytes_mut().as_ptr()), (&b"abc"[..], at));
+        let long = take(&mut buf, RUN_LEN / 4, &pool);
+        assert_eq!((long.as_ptr(), long.len(), &long[..3]), (at, RUN_LEN / 4, &b"abc"[..]));
+        assert_ne!(buf.bytes_mut().as_ptr(), at);
+    }
+}

@@ -1,6 +1,7 @@
 //! Where all tasks of a driver meet: the session and what its actions need. Everything here lives on one thread and is
 //! borrowed for the length of one turn, never across a wait.
 
+use super::calls::Channel;
 use super::conn::{self, Line};
 use super::wakeup::Wakeup;
 use crate::disk::{Disk, StorageSpec};
@@ -12,10 +13,12 @@ use bytes::Bytes;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
 use fast_peer_core::lsd::Group;
 use fast_peer_core::machine::Timestamp;
+use fast_peer_core::portmap::{Router, UpnpRequest};
 use fast_peer_core::session::{Action, Event, NetError, NewContent, NewTorrent, Notice, Session};
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -29,6 +32,14 @@ pub(super) struct Hub<N: Net, D: Disk> {
     http: Client<N>,
     /// The moment of [`Timestamp::ZERO`].
     start: Instant,
+    /// How long the host has slept since, while its clock stood still: time has passed for everybody else.
+    slept: Cell<Duration>,
+    /// What is listened to besides the session's own port.
+    pub(super) channels: RefCell<BTreeSet<Channel>>,
+    /// Where remotes are let in.
+    pub(super) bound: RefCell<Vec<IpAddr>>,
+    /// Sockets that take the place of those on these channels.
+    pub(super) joined: Cell<Option<Vec<(Channel, N::Udp)>>>,
     state: RefCell<State<D>>,
     pub(super) landing: RefCell<Landing>,
     /// None once the driver is gone: then nothing is started any more.
@@ -71,6 +82,10 @@ impl<N: Net, D: Disk> Hub<N, D> {
             net,
             http,
             start: Instant::now(),
+            slept: Cell::new(Duration::ZERO),
+            channels: RefCell::new(BTreeSet::new()),
+            bound: RefCell::default(),
+            joined: Cell::new(None),
             state: RefCell::new(State {
                 session,
                 disk,
@@ -117,7 +132,15 @@ impl<N: Net, D: Disk> Hub<N, D> {
 
     /// When the session next wants to be woken; not at all if that is beyond the clock.
     pub(super) fn due(&self, session: &Session) -> Option<Instant> {
-        self.start.checked_add(Duration::from_micros(session.poll_timeout()?.at.as_micros()))
+        let at = Duration::from_micros(session.poll_timeout()?.at.as_micros());
+        self.start.checked_add(at.saturating_sub(self.slept.get()))
+    }
+
+    /// Notes that the host was asleep for so long.
+    pub(super) fn add_sleep(self: &Rc<Self>, slept: Duration) {
+        self.slept.set(self.slept.get() + slept);
+        // What became due meanwhile is seen to at the end of the turn.
+        self.turn(|_| {});
     }
 
     /// Starts a task that ends with the driver at the latest.
@@ -162,8 +185,9 @@ impl<N: Net, D: Disk> Hub<N, D> {
     }
 
     fn now(&self) -> Timestamp {
+        let passed = self.start.elapsed() + self.slept.get();
         // A clock that ran for half a million years is the only one that does not fit.
-        Timestamp::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+        Timestamp::from_micros(u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
     }
 }
 
@@ -222,6 +246,20 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
         }
     }
 
+    /// The host has these addresses now: connections over others have ended.
+    pub(super) fn network_changed(&mut self, addresses: Vec<IpAddr>, router: Option<Router>) {
+        let is_over = |line: &Rc<Line>| line.local_ip().is_some_and(|ip| !addresses.contains(&ip));
+        let over: Vec<ConnId> =
+            self.state.conns.iter().filter(|(_, line)| is_over(line)).map(|(conn, _)| *conn).collect();
+        for conn in over {
+            if let Some(line) = self.state.conns.get(&conn) {
+                line.close();
+            }
+            self.lost(conn, Event::Closed { conn, error: Some(NetError::Unreachable) });
+        }
+        self.event(Event::NetworkChanged { addresses, router });
+    }
+
     /// A connection that ended by itself, or never came to be.
     pub(super) fn lost(&mut self, conn: ConnId, event: Event) {
         if self.state.conns.remove(&conn).is_some() {
@@ -261,6 +299,7 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
                 }
             }
             Action::Resolve { job, host } => self.hub.spawn(resolve(Rc::clone(self.hub), job, host)),
+            Action::Upnp { job, request } => self.hub.spawn(ask_router(Rc::clone(self.hub), job, request)),
             Action::WantSend => {
                 self.hub.want_send.set(true);
                 self.hub.datagrams.wake();
@@ -285,6 +324,11 @@ async fn resolve<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, host: String) 
         Err(_) => Err(NetError::TimedOut),
     };
     hub.event(Event::Resolved { job, result });
+}
+
+async fn ask_router<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, request: UpnpRequest) {
+    let result = hub.net.upnp(request).await;
+    hub.event(Event::UpnpDone { job, result });
 }
 
 /// What waits for multicast groups. The session calls rarely.

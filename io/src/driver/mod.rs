@@ -9,6 +9,7 @@ mod conn;
 mod datagrams;
 mod hub;
 mod listen;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod wakeup;
@@ -19,14 +20,12 @@ pub use listen::Sockets;
 use crate::disk::{Disk, StorageSpec};
 use crate::http;
 use crate::net::Net;
-use calls::Calls;
+use calls::{Calls, Channel};
 use datagrams::Datagrams;
 use fast_peer_core::dht::Task;
 use fast_peer_core::id::{LookupId, TorrentId};
-use fast_peer_core::lsd::Group;
 use fast_peer_core::session::{Event, NewContent, NewTorrent, Notice, STOP_LIMIT, Session};
 use hub::Hub;
-use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -45,8 +44,6 @@ use tokio::time::{Instant, sleep_until};
 /// Dropping it ends everything at once: connections are cut, and jobs under way are forgotten.
 pub struct Driver<N: Net, D: Disk> {
     hub: Rc<Hub<N, D>>,
-    /// Where it listens.
-    bound: RefCell<Vec<IpAddr>>,
 }
 
 /// What the rest of the program does with a running session. Its calls are for the thread of the driver, and not for
@@ -68,7 +65,10 @@ impl<N: Net, D: Disk> Driver<N, D> {
     /// Drives `session`, whose time begins now.
     pub fn new(net: N, disk: D, tls: http::Tls, session: Session) -> Self {
         let http = http::Client::new(net.clone(), tls);
-        Self { hub: Rc::new(Hub::new(net, disk, http, session)), bound: RefCell::default() }
+        let hub = Rc::new(Hub::new(net, disk, http, session));
+        let mut calls = Calls::new(Rc::clone(&hub));
+        hub.spawn(poll_fn(move |cx| calls.poll(cx)));
+        Self { hub }
     }
 
     /// What others use the session with.
@@ -85,7 +85,7 @@ impl<N: Net, D: Disk> Driver<N, D> {
 
     /// The same with sockets that are open; returns their port.
     pub fn listen_on(&self, sockets: Sockets<N>) -> u16 {
-        self.bound.borrow_mut().extend(sockets.addrs());
+        self.hub.bound.borrow_mut().extend(sockets.addrs());
         let Sockets { port, listeners, udp } = sockets;
         for listener in listeners {
             self.hub.spawn(listen::accept(Rc::clone(&self.hub), listener));
@@ -99,20 +99,18 @@ impl<N: Net, D: Disk> Driver<N, D> {
     /// Joins the groups where local peers call each other (BEP 14), on the interfaces of the addresses where it listens;
     /// before this, the session's calls are lost. The error is that of the last group, if none could be joined.
     pub async fn join_local(&self) -> io::Result<()> {
-        let (mut joined, mut result) = (vec![], Ok(()));
-        let bound = self.bound.borrow().clone();
-        for group in Group::ALL {
-            match self.hub.net.join(group.addr(), &bound).await {
-                Ok(sockets) => joined.extend(sockets.into_iter().map(|socket| (group, socket))),
-                Err(error) => result = Err(error),
-            }
+        self.hub.channels.borrow_mut().extend(Channel::LOCAL);
+        let result = calls::join(&self.hub).await;
+        self.hub.state().calls.get_or_insert_default();
+        result
+    }
+
+    /// From now on the session is told of the host's addresses and router, as far as they matter to those who listen on
+    /// `listening`, and of the time that the host sleeps. Until then no router is asked to let peers in.
+    pub fn watch_network(&self, listening: &[IpAddr]) {
+        if listening.iter().any(|ip| !ip.is_loopback()) {
+            self.hub.spawn(surroundings::watch(Rc::clone(&self.hub), listening.to_vec()));
         }
-        if joined.is_empty() {
-            return result;
-        }
-        let mut calls = Calls::new(Rc::clone(&self.hub), joined);
-        self.hub.spawn(poll_fn(move |cx| calls.poll(cx)));
-        Ok(())
     }
 
     /// Runs until the session has stopped.

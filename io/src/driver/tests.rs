@@ -158,6 +158,38 @@ async fn what_is_left_of_a_removed_torrent_is_its_files() {
 }
 
 #[tokio::test]
+async fn a_download_goes_on_after_ten_hours_of_sleep() {
+    LocalSet::new()
+        .run_until(async {
+            let (torrent, files) = torrent();
+            let (full, empty) = (Scratch::new(), Scratch::new());
+            files.iter().for_each(|(path, data)| full.write(path, data));
+            let mut seeder = Client::start(1).await;
+            let id = seeder.add(&torrent, &full, vec![]);
+            seeder.hears(Notice::Seeding { torrent: id }).await;
+
+            let mut leecher = Client::start(2).await;
+            let limits = Event::SetLimits { down_bytes_per_s: Some(1_000_000), up_bytes_per_s: None };
+            leecher.handle.event(limits);
+            let id = leecher.add(&torrent, &empty, vec![seeder.addr]);
+            let begun = async {
+                while leecher.handle.counters().payload_bytes == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(LIMIT, begun).await.unwrap();
+            let hub = &leecher.handle.hub;
+            hub.add_sleep(Duration::from_secs(36_000));
+            assert!(hub.due(&hub.state().session).unwrap() < tokio::time::Instant::now(), "all is overdue");
+            leecher.handle.event(Event::SetLimits { down_bytes_per_s: None, up_bytes_per_s: None });
+            leecher.hears(Notice::Completed { torrent: id }).await;
+            leecher.stop().await;
+            seeder.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn strangers_are_turned_away() {
     LocalSet::new()
         .run_until(async {

@@ -7,13 +7,17 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod real;
+mod surroundings;
+mod upnp;
 
 pub use error::{net_error, resolve_error};
 pub use real::{Real, RealUdp};
+pub use surroundings::Surroundings;
 
+use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use std::future::Future;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -44,6 +48,18 @@ pub trait Net: Clone + 'static {
     /// that interface. Others on this host can join too.
     fn join(&self, group: SocketAddr, addrs: &[IpAddr]) -> impl Future<Output = io::Result<Vec<Self::Udp>>>;
 
+    /// What there is around this host now. A network that never changes has nothing to tell: that is
+    /// [`Unsupported`](io::ErrorKind::Unsupported).
+    fn surroundings(&self) -> io::Result<Surroundings> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Asks a router by UPnP, for some seconds at most; tells its address outside, if it says so. Where nothing is known
+    /// of routers there is [none](UpnpError::NoRouter).
+    fn upnp(&self, _request: UpnpRequest) -> impl Future<Output = Result<Option<Ipv4Addr>, UpnpError>> {
+        std::future::ready(Err(UpnpError::NoRouter))
+    }
+
     /// The addresses of a name, in the order in which to try them; at least one. An error that carries no number of the
     /// operating system means that there is no such name.
     fn resolve(&self, host: &str) -> impl Future<Output = io::Result<Vec<IpAddr>>>;
@@ -51,6 +67,11 @@ pub trait Net: Clone + 'static {
 
 /// A stream of bytes. Writing should be vectored where it can.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// The address of this host that it goes over, if that can be told.
+    fn local_ip(&self) -> Option<IpAddr> {
+        None
+    }
+
     /// Reads what is there into `bufs`, filling each before the next, and says how many bytes it was: zero is the end
     /// of the stream, as long as `bufs` have room. What is provided fills the first buffer only.
     fn poll_read_vectored(
@@ -91,6 +112,24 @@ pub trait Udp: 'static {
     /// Sends one datagram. That nobody listens at `to` is no error.
     fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>>;
 
+    /// How many datagrams [`poll_send_run`](Self::poll_send_run) can send at once; at least one.
+    fn max_run(&self) -> usize {
+        1
+    }
+
+    /// Sends no more than [`max_run`](Self::max_run) datagrams to one remote: each is `stride` bytes of `data`, but for the
+    /// last, which may be shorter.
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(data.len() <= stride, "what can't send runs is given none");
+        self.poll_send(cx, to, data)
+    }
+
     /// The address that it was bound to, with the port that was found.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -109,5 +148,5 @@ pub struct RecvMeta {
 impl RecvMeta {
     /// Before anything was received.
     pub const UNUSED: Self =
-        Self { from: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0), len: 0, stride: 1 };
+        Self { from: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), len: 0, stride: 1 };
 }

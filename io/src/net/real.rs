@@ -1,6 +1,7 @@
 //! The kernel's sockets and names.
 
-use super::{Listener, Net, RecvMeta, Stream, Udp};
+use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
+use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
@@ -52,6 +53,14 @@ impl Net for Real {
         if sockets.is_empty() { Err(last) } else { Ok(sockets) }
     }
 
+    fn surroundings(&self) -> io::Result<Surroundings> {
+        surroundings::look()
+    }
+
+    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+        upnp::ask(request).await
+    }
+
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let addrs: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect();
         if addrs.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addrs) }
@@ -71,11 +80,18 @@ impl RealUdp {
     fn new(socket: Socket) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // What the system allows: a stream fills the default within a millisecond.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         Ok(Self { socket, state, meta: Vec::new() })
     }
 }
 
 impl Stream for TcpStream {
+    fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().ok().map(|addr| addr.ip().to_canonical())
+    }
+
     fn poll_read_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -137,8 +153,22 @@ impl Udp for RealUdp {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, to: SocketAddr, data: &[u8]) -> Poll<io::Result<()>> {
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: data, segment_size: None, src_ip: None };
+        self.poll_send_run(cx, to, data, data.len())
+    }
+
+    fn max_run(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn poll_send_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: SocketAddr,
+        data: &[u8],
+        stride: usize,
+    ) -> Poll<io::Result<()>> {
+        let segment_size = (stride < data.len()).then_some(stride);
+        let transmit = Transmit { destination: to, ecn: None, contents: data, segment_size, src_ip: None };
         loop {
             ready!(self.socket.poll_send_ready(cx))?;
             let sent = self.socket.try_io(Interest::WRITABLE, || {
@@ -171,14 +201,17 @@ fn bound(local: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
     Ok(socket)
 }
 
+/// Whether somebody else can be reached at or from this address.
+pub(super) fn leads_out(found: &if_addrs::Interface) -> bool {
+    !found.is_loopback() && !found.is_link_local()
+}
+
 /// An address of each interface that leads to others and has one of `addrs`, by the number of the interface. Link-local
 /// addresses don't count: nobody could be dialled at one that a call comes from, since it does not say by which interface.
 fn interfaces(is_ipv6: bool, addrs: &[IpAddr]) -> io::Result<BTreeMap<u32, IpAddr>> {
     let found = if_addrs::get_if_addrs()?.into_iter();
-    let usable = found.filter(|found| {
-        let leads_out = !found.is_loopback() && !found.is_link_local();
-        leads_out && found.ip().is_ipv6() == is_ipv6 && is_among(found.ip(), addrs)
-    });
+    let usable = found
+        .filter(|found| leads_out(found) && found.ip().is_ipv6() == is_ipv6 && is_among(found.ip(), addrs));
     Ok(usable.filter_map(|found| Some((found.index?, found.ip()))).collect())
 }
 
@@ -248,6 +281,9 @@ fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize
 fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     stream.try_read_vectored(bufs)
 }
+
+/// Bytes of datagrams that may wait in the kernel, each way.
+const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Remotes that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -320,10 +356,14 @@ mod tests {
     async fn datagrams_keep_their_bounds() {
         let (mut a, mut b) = (Real.udp(ANY).await.unwrap(), Real.udp(ANY).await.unwrap());
         let (from, to) = (a.local_addr().unwrap(), b.local_addr().unwrap());
-        let sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
+        let mut sent: Vec<Vec<u8>> = (1..=5).map(|i| vec![i; 100 * usize::from(i)]).collect();
         for data in &sent {
             poll_fn(|cx| a.poll_send(cx, to, data)).await.unwrap();
         }
+        let run: Vec<_> = (0..a.max_run()).flat_map(|i| vec![i as u8; 700]).chain([9; 77]).collect();
+        let run = &run[run.len() - (a.max_run() - 1) * 700 - 77..];
+        poll_fn(|cx| a.poll_send_run(cx, to, run, 700)).await.unwrap();
+        sent.extend(run.chunks(700).map(<[u8]>::to_vec));
         let mut heard = vec![];
         while heard.len() < sent.len() {
             let mut buffers = vec![vec![0; 1 << 16]; 4];

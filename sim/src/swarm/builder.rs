@@ -197,6 +197,7 @@ impl World {
         if config.up_bytes_per_s.is_some() {
             self.observe(host, &Observation::SetUpLimit { bytes_per_s: config.up_bytes_per_s });
         }
+        self.observe(host, &Observation::SetIpFilter { filter: &config.ip_filter });
         self.tell(host, Event::Listening { port: addr.port() });
     }
 

@@ -115,6 +115,11 @@ impl Client {
         }
     }
 
+    /// It will be woken at `at` and not before.
+    pub(super) fn arm(&mut self, at: Timestamp) {
+        self.armed = Some(at);
+    }
+
     /// What it wants of a torrent, and how much of that is on its disk.
     pub(super) fn progress(&self, torrent: TorrentId) -> (u32, u32) {
         let shared = &self.torrents[&torrent];
@@ -168,6 +173,7 @@ impl World {
     pub(super) fn tell(&mut self, host: HostId, event: Event) {
         match &event {
             Event::Listening { .. } => self.client_mut(host).listens = true,
+            Event::SetIpFilter { filter } => self.observe(host, &Observation::SetIpFilter { filter }),
             Event::SetLimits { up_bytes_per_s, .. } => {
                 self.observe(host, &Observation::SetUpLimit { bytes_per_s: *up_bytes_per_s });
             }
@@ -426,7 +432,7 @@ impl World {
             Action::Http { job, url } => self.ask_web(host, job, url),
             Action::Multicast { group, data } => {
                 self.client_mut(host).stats.calls += 1;
-                self.observe(host, &Observation::Datagram { data: &data });
+                self.observe(host, &Observation::Datagram { to: None, data: &data });
                 self.multicast(host, group, &data);
             }
             Action::Notice(notice) => self.on_notice(host, &notice),
@@ -440,6 +446,7 @@ impl World {
                 }
             }
             Action::Resolve { job, host: name } => self.look_up(host, job, &name),
+            Action::Upnp { job, .. } => self.no_router(host, job),
             Action::WantSend => self.client_mut(host).want_send = true,
             Action::WantWrite { conn } => {
                 let client = self.client_mut(host);
@@ -486,6 +493,9 @@ impl World {
             Notice::Lookup { .. }
             | Notice::MetadataUseless { .. }
             | Notice::Peers { .. }
+            | Notice::PortLost { .. }
+            | Notice::PortMapped(_)
+            | Notice::PortNotMapped { .. }
             | Notice::Seeding { .. } => {}
         }
         self.observe(host, &Observation::Notice { notice, honest });
@@ -571,7 +581,7 @@ impl World {
             let to_tracker =
                 self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
             if !to_tracker {
-                self.observe(host, &Observation::Datagram { data: &data });
+                self.observe(host, &Observation::Datagram { to: Some(to), data: &data });
             }
             if self.client(host).session.utp().is_some() && is_utp(&data) {
                 self.observe(host, &Observation::UtpSent { to, data: &data });
@@ -738,13 +748,16 @@ fn topic_of(event: &Event) -> Topic {
         | Event::Listening { .. }
         | Event::RemoveTorrent { .. }
         | Event::RestoreNodes { .. }
+        | Event::SetIpFilter { .. }
         | Event::SetLimits { .. }
         | Event::Stop => Topic::Command,
         Event::Closed { .. } | Event::ConnectFailed { .. } | Event::Connected { .. } => Topic::Stream,
         Event::Datagram { .. }
         | Event::HttpDone { .. }
         | Event::Multicast { .. }
-        | Event::Resolved { .. } => Topic::Lookup,
+        | Event::NetworkChanged { .. }
+        | Event::Resolved { .. }
+        | Event::UpnpDone { .. } => Topic::Lookup,
         Event::DiskDone { .. } => Topic::Disk,
     }
 }
@@ -753,7 +766,9 @@ fn topic_of_action(action: &Action) -> Topic {
     match action {
         Action::Connect { .. } | Action::Disconnect { .. } => Topic::Stream,
         Action::Disk { .. } => Topic::Disk,
-        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } => Topic::Lookup,
+        Action::Http { .. } | Action::Multicast { .. } | Action::Resolve { .. } | Action::Upnp { .. } => {
+            Topic::Lookup
+        }
         Action::Notice(_) => Topic::Notice,
         Action::ReadCredit { .. } | Action::WantSend | Action::WantWrite { .. } => Topic::Bytes,
     }

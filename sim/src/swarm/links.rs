@@ -124,6 +124,8 @@ impl Socket {
 pub(crate) struct Stream {
     pub(crate) ends: [End; 2],
     pub(crate) directions: [Direction; 2],
+    /// Nothing comes through any more, for an end lost its address; the other end is not told.
+    pub(crate) severed: bool,
 }
 
 impl Stream {

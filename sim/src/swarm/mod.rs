@@ -12,6 +12,7 @@ mod content;
 mod disk;
 mod fake_peer;
 mod links;
+mod moves;
 mod observe;
 mod pair;
 mod queue;

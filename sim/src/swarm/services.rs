@@ -7,6 +7,7 @@ use bytes::Bytes;
 use core::time::Duration;
 use fast_peer_core::id::{InfoHash, JobId};
 use fast_peer_core::machine::Timestamp;
+use fast_peer_core::portmap::UpnpError;
 use fast_peer_core::session::{Event, HttpAnswer, HttpError, NetError};
 use fast_peer_core::tracker::{ScrapeCounts, TrackerServer};
 
@@ -97,7 +98,10 @@ impl World {
             Role::Tracker(tracker) => tracker.mood,
             _ => TrackerMood::Down,
         };
-        let dark = self.host(server).reach == Reach::Dark || self.host(host).reach == Reach::Dark;
+        if self.host(host).reach == Reach::Down {
+            return self.answer(host, DNS_TIME, failed(NetError::Unreachable));
+        }
+        let dark = self.is_dark(host, server);
         if dark || mood == TrackerMood::Silent {
             return self.answer(host, HTTP_LIMIT, failed(NetError::TimedOut));
         }
@@ -107,6 +111,11 @@ impl World {
         // A look-up, a connection, and the way of the request.
         let at = self.now + DNS_TIME + 3 * one_way;
         self.queue.push(at, What::Http { host, life, job, url: url.into() });
+    }
+
+    /// Nobody here is behind a router.
+    pub(super) fn no_router(&mut self, host: HostId, job: JobId) {
+        self.answer(host, UPNP_TIME, Event::UpnpDone { job, result: Err(UpnpError::NoRouter) });
     }
 
     pub(super) fn on_http(&mut self, host: HostId, job: JobId, url: &str) {
@@ -188,6 +197,9 @@ fn udp_event(data: &[u8]) -> Option<&'static str> {
 
 /// What a look-up takes.
 const DNS_TIME: Duration = Duration::from_millis(20);
+
+/// How long it takes to find out that there is no router.
+const UPNP_TIME: Duration = Duration::from_secs(4);
 
 /// How long a web request may take.
 const HTTP_LIMIT: Duration = Duration::from_secs(30);

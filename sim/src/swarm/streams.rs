@@ -33,13 +33,18 @@ impl World {
         self.streams.push(Stream {
             ends: [end(host, conn), end(target.unwrap_or(host), ConnId(u64::MAX))],
             directions: [Direction::new(&self.sockets), Direction::new(&self.sockets)],
+            severed: false,
         });
-        let reachable = target
-            .filter(|target| self.host(*target).reach != Reach::Dark && self.host(host).reach != Reach::Dark);
+        let reachable = target.filter(|target| !self.is_dark(host, *target));
         match reachable {
             None => {
-                let error = NetError::TimedOut;
-                self.queue.push(self.now + CONNECT_LIMIT, What::ConnectFailed { socket, error });
+                let is_down = self.host(host).reach == Reach::Down;
+                let (error, after) = if is_down {
+                    (NetError::Unreachable, Duration::ZERO)
+                } else {
+                    (NetError::TimedOut, CONNECT_LIMIT)
+                };
+                self.queue.push(self.now + after, What::ConnectFailed { socket, error });
             }
             Some(target) => {
                 let at = self.now + self.path_delay(host, target);
@@ -70,7 +75,7 @@ impl World {
             return;
         }
         // What a dialler gives up before it was answered, the answer finds closed.
-        if was == Phase::Opening {
+        if was == Phase::Opening || stream.severed {
             return;
         }
         let at = last_arrival.max(now + self.path_delay(here, there));
@@ -166,6 +171,9 @@ impl World {
     }
 
     pub(super) fn on_syn(&mut self, stream: StreamId) {
+        if self.streams[stream.0 as usize].severed {
+            return;
+        }
         let [dialler, acceptor] = &self.streams[stream.0 as usize].ends;
         let (from, host, given_up) = (dialler.host, acceptor.host, dialler.phase == Phase::Closed);
         if given_up {
@@ -197,6 +205,9 @@ impl World {
     }
 
     pub(super) fn on_syn_ack(&mut self, stream: StreamId) {
+        if self.streams[stream.0 as usize].severed {
+            return;
+        }
         let socket = Socket { stream, side: Side::Dialler };
         let end = self.stream(stream).end_mut(Side::Dialler);
         let (host, conn) = (end.host, end.conn);
@@ -234,6 +245,9 @@ impl World {
     pub(super) fn on_arrive(&mut self, from: Socket, len: u64) {
         let now = self.now;
         let stream = &self.streams[from.stream.0 as usize];
+        if stream.severed {
+            return;
+        }
         let (sender, receiver) = (stream.end(from.side).host, stream.end(from.side.other()).host);
         let held_until = stream.directions[from.side as usize].held_until;
         if held_until > now {
@@ -264,6 +278,9 @@ impl World {
 
     pub(super) fn on_deliver(&mut self, from: Socket, len: u64) {
         let stream = self.stream(from.stream);
+        if stream.severed {
+            return;
+        }
         stream.direction_mut(from.side).delivered += len;
         let (sender, receiver) = (stream.end(from.side), stream.end(from.side.other()));
         let (from_host, to_host) = (sender.host, receiver.host);
@@ -280,6 +297,9 @@ impl World {
 
     pub(super) fn on_freed(&mut self, from: Socket, len: u64) {
         let stream = self.stream(from.stream);
+        if stream.severed {
+            return;
+        }
         let host = stream.end(from.side).host;
         stream.direction_mut(from.side).free(len);
         self.flush(from);
@@ -416,8 +436,8 @@ impl World {
         2 * (self.host(a).access.delay + self.host(b).access.delay)
     }
 
-    fn is_dark(&self, a: HostId, b: HostId) -> bool {
-        self.host(a).reach == Reach::Dark || self.host(b).reach == Reach::Dark
+    pub(super) fn is_dark(&self, a: HostId, b: HostId) -> bool {
+        [a, b].iter().any(|host| matches!(self.host(*host).reach, Reach::Dark | Reach::Down))
     }
 
     fn happens(&mut self, ppm: u64) -> bool {

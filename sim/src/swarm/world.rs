@@ -35,6 +35,8 @@ pub struct ContentId(pub(crate) u32);
 pub enum Reach {
     /// Its cable is cut: nothing comes in or goes out, and nobody is told.
     Dark,
+    /// Its interface is down: as with a cut cable, but it knows.
+    Down,
     /// It answers.
     Normal,
     /// It refuses every new connection.
@@ -63,7 +65,7 @@ pub struct World {
     pub(super) said: Vec<Spoken>,
     contents: Vec<Arc<Content>>,
     pub(super) lans: u32,
-    by_ip: BTreeMap<IpAddr, HostId>,
+    pub(super) by_ip: BTreeMap<IpAddr, HostId>,
     violation: Option<Box<Violation>>,
     steps: u64,
 }
@@ -128,6 +130,8 @@ pub(super) enum What {
     /// A fake peer wanted to be woken.
     Tick(HostId),
     Timer(HostId),
+    /// A host that slept goes on.
+    Wake(HostId),
     UplinkFree(HostId),
 }
 
@@ -151,6 +155,8 @@ pub(super) struct Host {
     pub(super) next_port: u16,
     /// Whether somebody on its way breaks connections that don't begin as those of BitTorrent do.
     pub(super) meddled: bool,
+    /// Until when it sleeps, if it does.
+    pub(super) sleeps_until: Option<Timestamp>,
     /// What is left of a client whose power was cut.
     pub(super) asleep: Option<(Disk, BTreeMap<TorrentId, Shared>)>,
 }
@@ -313,6 +319,10 @@ impl World {
         assert!(at >= self.now, "nothing is planned for the past");
         self.now = at;
         self.steps += 1;
+        if let Some(later) = self.put_off(&what) {
+            self.queue.push(later, what);
+            return true;
+        }
         match what {
             What::Arrive { from, len } => self.on_arrive(from, len),
             What::Choose { host, life, torrent, content } if self.lives(host, life) => {
@@ -335,6 +345,7 @@ impl World {
             What::Tick(host) => self.on_tick(host),
             What::Timer(host) => self.on_timer(host),
             What::UplinkFree(host) => self.on_uplink_free(host),
+            What::Wake(host) => self.on_wake(host),
         }
         if self.steps.is_multiple_of(AUDIT_EVERY) {
             // One host at a time: all of them in turn.
@@ -373,6 +384,7 @@ impl World {
             lan: None,
             next_port: FIRST_PORT,
             meddled: false,
+            sleeps_until: None,
             asleep: None,
         });
         id

@@ -14,5 +14,6 @@ pub mod dht;
 pub mod http;
 pub mod namespace;
 pub mod process;
+pub mod router;
 pub mod runner;
 pub mod tracker;

@@ -48,7 +48,7 @@ pub struct Network {
 impl Network {
     /// The test's own address on this network.
     pub fn address(&self, family: Family) -> IpAddr {
-        address(SWITCH, family)
+        address(SWITCHED, SWITCH, family)
     }
 
     /// A new host on the switch.
@@ -73,7 +73,8 @@ impl Network {
              link set port{number} master switch up\n"
             ),
         )?;
-        let host = Host { namespace, switch: self.namespace.try_clone()?, number, addresses };
+        let switch = self.namespace.try_clone()?;
+        let host = Host { namespace, switch, number, addresses, link: SWITCHED };
         let mut own = String::new();
         for (v4, v6) in host.addresses(Family::V4).zip(host.addresses(Family::V6)) {
             own += &format!("addr add {v4}/16 dev eth0\naddr add {v6}/64 dev eth0 nodad\n");
@@ -94,11 +95,48 @@ impl Network {
         Ok(host)
     }
 
+    /// A new host behind `router`, which is on the switch: on a link of its own, of IPv4 alone, called `inside` by the
+    /// router. What the router lets through is its own affair.
+    pub fn host_behind(&self, router: &Host) -> Result<Host> {
+        let number = self.hosts.get() + 1;
+        self.hosts.set(number);
+        let namespace = new_namespace()?;
+        enter(&self.namespace)?;
+        let path = format!("/proc/{}/fd/{}", process::id(), namespace.as_raw_fd());
+        let gateway = address(BEHIND, SWITCH, Family::V4);
+        router.within(|| {
+            ip(
+                &[],
+                &format!(
+                    "link add name inside type veth peer name eth0 netns {path}\n\
+                     addr add {gateway}/16 dev inside\n\
+                     link set inside up\n"
+                ),
+            )?;
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot make the host a router")
+        })??;
+        let switch = self.namespace.try_clone()?;
+        let host = Host { namespace, switch, number, addresses: 1, link: BEHIND };
+        let own = host.address(Family::V4);
+        host.within(|| {
+            ip(
+                &[],
+                &format!(
+                    "link set lo up\n\
+                     addr add {own}/16 dev eth0\n\
+                     link set eth0 up\n\
+                     route add default via {gateway}\n"
+                ),
+            )
+        })??;
+        Ok(host)
+    }
+
     fn new() -> Result<Self> {
         let namespace = new_namespace()?;
         // Whoever asks for the rest of the world learns at once that there is none, and need not wait for nothing.
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot make the switch a router")?;
-        let (v4, v6) = (address(SWITCH, Family::V4), address(SWITCH, Family::V6));
+        let (v4, v6) = (address(SWITCHED, SWITCH, Family::V4), address(SWITCHED, SWITCH, Family::V6));
         ip(
             &[],
             &format!(
@@ -120,17 +158,20 @@ pub struct Host {
     switch: File,
     number: u8,
     addresses: u8,
+    /// Where it is: on the switch, or behind a router.
+    link: u8,
 }
 
 impl Host {
     /// Its address, or the first of them.
     pub fn address(&self, family: Family) -> IpAddr {
-        address(self.number, family)
+        address(self.link, self.number, family)
     }
 
     /// All its addresses.
     pub fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + use<> {
-        (self.number..self.number + self.addresses).map(move |number| address(number, family))
+        let link = self.link;
+        (self.number..self.number + self.addresses).map(move |number| address(link, number, family))
     }
 
     /// One of its ports.
@@ -138,10 +179,22 @@ impl Host {
         SocketAddr::new(self.address(family), port)
     }
 
+    /// Takes the address of IPv4 of a host behind a router away, and gives it another.
+    pub fn change_address(&mut self) -> Result<()> {
+        self.number += 100;
+        let (own, gateway) = (self.address(Family::V4), address(self.link, SWITCH, Family::V4));
+        let commands = format!(
+            "addr flush dev eth0 scope global\n\
+             addr add {own}/16 dev eth0\n\
+             route add default via {gateway}\n"
+        );
+        self.within(|| ip(&["-4"], &commands))?
+    }
+
     /// Refuses it every TCP connection, except to the test itself.
     pub fn forbid_tcp(&self) -> Result<()> {
         for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
-            let switch = address(SWITCH, family);
+            let switch = address(SWITCHED, SWITCH, family);
             let rules = format!(
                 "rule add to {switch} lookup main pref 10\n\
                  rule add ipproto tcp prohibit pref 20\n"
@@ -153,7 +206,7 @@ impl Host {
 
     /// Leaves it nothing but IPv6, except with the test itself.
     pub fn forbid_ipv4(&self) -> Result<()> {
-        let switch = address(SWITCH, Family::V4);
+        let switch = address(SWITCHED, SWITCH, Family::V4);
         let rules = format!(
             "rule add to {switch} lookup main pref 10\n\
              rule add prohibit pref 20\n"
@@ -197,12 +250,16 @@ fn ip(options: &[&str], commands: &str) -> Result<()> {
     Ok(())
 }
 
-fn address(number: u8, family: Family) -> IpAddr {
+fn address(link: u8, number: u8, family: Family) -> IpAddr {
     match family {
-        Family::V4 => Ipv4Addr::new(10, 77, number, 1).into(),
-        Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()).into(),
+        Family::V4 => Ipv4Addr::new(10, link, number, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00 + u16::from(link), 0, 0, 0, 0, 0, 0, number.into()).into(),
     }
 }
+
+/// The part of addresses that tells the switch from what is behind a router.
+const SWITCHED: u8 = 77;
+const BEHIND: u8 = 78;
 
 /// The number of the switch's own address; hosts count on from it.
 const SWITCH: u8 = 1;

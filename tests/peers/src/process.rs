@@ -7,6 +7,8 @@ use std::{env, io};
 
 use anyhow::{Context, Result, bail};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::namespace::Host;
 
 /// A running program. Dropping it kills it.
@@ -57,6 +59,13 @@ impl Process {
     /// How it ended, if it has.
     pub fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) -> Result<()> {
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no number of a process")?;
+        kill_process(pid, Signal::TERM).with_context(|| format!("cannot end {}", self.name))
     }
 
     /// Fails if it has ended, which a program that serves must not do by itself.

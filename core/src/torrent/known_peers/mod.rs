@@ -7,11 +7,14 @@ mod tests;
 pub use source::{Source, Sources};
 
 use super::bans::{Ban, Bans};
+use super::priority::Place;
 use crate::address::{Subnet, canonical, is_dialable, is_local};
+use crate::ip_filter::IpFilter;
 use crate::machine::{Deadline, Timestamp};
 use crate::rng::Rng;
 use alloc::collections::btree_map::Entry as Slot;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Bound;
@@ -52,6 +55,8 @@ pub enum Refusal {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parting {
+    /// Our own network is down, which says nothing about the peer.
+    Down,
     /// Nothing came of it.
     Failed,
     /// It was of use, and broke off.
@@ -79,7 +84,9 @@ pub enum UtpHint {
 ///   ready ───────────────▶ dialling ───────────────────▶ connected ◀── accept
 ///     ▲                       │                              │
 ///     │ time                  │     handle_disconnected      │
-///     └──────── waiting ◀─────┴──────────────────────────────┘
+///     ├──────── waiting ◀─────┴──────────────────────────────┘
+///     │
+///     └──────── shunned: blocked by the user, or a seed while we are one
 /// ```
 ///
 /// A peer is an (address, port), and there is one connection to each at most. Limits by address, subnet and teller
@@ -99,6 +106,10 @@ pub struct KnownPeers {
     tellers: BTreeMap<Teller, Told>,
     own: BTreeSet<SocketAddr>,
     bans: Bans,
+    filter: Arc<IpFilter>,
+    place: Place,
+    /// Whether nothing is wanted any more, so that who has everything is of no use.
+    seeding: bool,
 }
 
 /// How many of what [`KnownPeers`] holds.
@@ -129,6 +140,8 @@ struct Known {
     failures: u8,
     /// Whether a connection to it ever worked.
     proven: bool,
+    /// Whether it wants nothing any more, as it or others said (BEP 21).
+    seed: bool,
     tried_at: Option<Timestamp>,
     /// Whether an obfuscated connection to it failed, and nothing has failed since.
     plain: bool,
@@ -141,6 +154,8 @@ enum State {
     Connected,
     Dialling,
     Ready(Rank),
+    /// The user's filter blocks the address, or neither side wants anything: it is not dialled.
+    Shunned,
     Waiting(Timestamp),
 }
 
@@ -149,7 +164,8 @@ enum State {
 struct Rank {
     class: u8,
     failures: u8,
-    chance: u32,
+    /// The order among equals: by canonical priority (BEP 40), or by chance as long as that is not known.
+    order: u32,
 }
 
 type Teller = (Source, IpAddr);
@@ -170,7 +186,7 @@ struct Told {
 
 impl KnownPeers {
     /// Knows nobody.
-    pub const fn new(limits: Limits, rng: Rng) -> Self {
+    pub fn new(limits: Limits, rng: Rng) -> Self {
         Self {
             limits,
             rng,
@@ -183,6 +199,9 @@ impl KnownPeers {
             tellers: BTreeMap::new(),
             own: BTreeSet::new(),
             bans: Bans::new(),
+            filter: Arc::default(),
+            place: Place::default(),
+            seeding: false,
         }
     }
 
@@ -200,6 +219,59 @@ impl KnownPeers {
     /// [`handle_timeout`](Self::handle_timeout).
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// How many of them are not dialled as the user's filter blocks them. Looks at each.
+    pub fn filtered(&self) -> usize {
+        self.peers.keys().filter(|addr| self.filter.blocks(addr.ip())).count()
+    }
+
+    /// Never dials what this filter blocks, in place of what was blocked before. Whoever is connected stays: it is the
+    /// caller who ends connections.
+    pub fn set_filter(&mut self, filter: &Arc<IpFilter>) {
+        self.filter = Arc::clone(filter);
+        self.judge_idle();
+    }
+
+    /// Dials nobody who wants nothing while we don't either (BEP 21).
+    pub fn set_seeding(&mut self, seeding: bool) {
+        self.seeding = seeding;
+        self.judge_idle();
+    }
+
+    /// Notes that the peer at `addr` wants nothing any more.
+    pub fn note_seed(&mut self, addr: SocketAddr) {
+        let addr = canonical(addr);
+        if let Some(known) = self.peers.get_mut(&addr) {
+            known.seed = true;
+            if matches!(known.state, State::Ready(_)) {
+                self.make_ready(addr);
+            }
+        }
+    }
+
+    /// Looks anew at all that neither wait nor are connected.
+    fn judge_idle(&mut self) {
+        let idle = |known: &Known| matches!(known.state, State::Ready(_) | State::Shunned);
+        let idle = self.peers.iter().filter(|(_, known)| idle(known)).map(|(addr, _)| *addr);
+        idle.collect::<Vec<_>>().into_iter().for_each(|addr| self.make_ready(addr));
+    }
+
+    fn is_shunned(&self, addr: SocketAddr, known: &Known) -> bool {
+        let named = known.sources.has(Source::Manual);
+        self.filter.blocks(addr.ip()) || self.seeding && known.seed && !named
+    }
+
+    /// Dials those first, of otherwise equal ones, with which a connection has the highest priority when peers see us
+    /// here (BEP 40).
+    pub fn set_place(&mut self, place: Place) {
+        self.place = place;
+        self.ready.clone().into_iter().for_each(|(_, addr)| self.make_ready(addr));
+    }
+
+    /// Where peers see us.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Who told us of `addr`.
@@ -240,7 +312,9 @@ impl KnownPeers {
         }
         let teller = teller.map(|ip| (source, ip.to_canonical()));
         self.check_new(addr, source, teller)?;
-        if self.peers.len() >= self.limits.peers && !self.make_room(now, source.class()) {
+        // One that is not dialled is not worth another's place.
+        let blocked = self.filter.blocks(addr.ip());
+        if self.peers.len() >= self.limits.peers && (blocked || !self.make_room(now, source.class())) {
             return Err(Refusal::Full);
         }
         let mut sources = Sources::default();
@@ -251,6 +325,7 @@ impl KnownPeers {
             state: State::Waiting(now),
             failures: 0,
             proven: false,
+            seed: false,
             tried_at: None,
             plain: false,
             utp: UtpHint::Unknown,
@@ -472,7 +547,11 @@ impl KnownPeers {
             match known.state {
                 State::Connected => assert!(linked, "{addr} has a connection"),
                 State::Dialling => assert!(self.links.contains_key(addr), "{addr} is being dialled"),
-                State::Ready(rank) => assert!(ready.insert((rank, *addr))),
+                State::Ready(rank) => {
+                    assert!(!self.is_shunned(*addr, known), "{addr} is shunned and ready");
+                    assert!(ready.insert((rank, *addr)));
+                }
+                State::Shunned => assert!(self.is_shunned(*addr, known), "{addr} is not shunned"),
                 State::Waiting(until) => assert!(waiting.insert((until, *addr))),
             }
             assert_eq!(known.is_busy(), linked, "{addr} is linked while it is busy");
@@ -538,12 +617,17 @@ impl KnownPeers {
     ///
     /// What was dialled within the hour stays: whoever made us forget it could have it dialled again and again.
     fn make_room(&mut self, now: Timestamp, class: u8) -> bool {
-        let worth = |known: &Known| -> Option<(bool, u8, u8)> {
+        let worth = |known: &Known| -> Option<(bool, bool, u8, u8)> {
+            let shunned = known.state == State::Shunned;
             let tried_lately = known.tried_at.is_some_and(|at| now.since(at) < FORGET_AFTER);
             let protected = known.is_busy() || known.proven || known.sources.has(Source::Manual);
-            let worse = known.failures > 0 || known.class() > class;
-            (!tried_lately && !protected && worse)
-                .then(|| (known.failures > 0, known.failures, known.class()))
+            let worse = shunned || known.failures > 0 || known.class() > class;
+            (!tried_lately && !protected && worse).then_some((
+                shunned,
+                known.failures > 0,
+                known.failures,
+                known.class(),
+            ))
         };
         let worst = self.peers.iter().filter_map(|(addr, known)| Some((worth(known)?, *addr))).max();
         let Some((_, addr)) = worst else { return false };
@@ -599,6 +683,7 @@ impl KnownPeers {
     fn part(&mut self, now: Timestamp, addr: SocketAddr, parting: Parting) {
         let Some(known) = self.peers.get_mut(&addr) else { return };
         let wait = match parting {
+            Parting::Down => DOWN_WAIT,
             Parting::Failed => {
                 known.failures = known.failures.saturating_add(1);
                 known.plain = false;
@@ -644,17 +729,21 @@ impl KnownPeers {
         }
     }
 
-    /// Lets a peer that is neither connected nor being dialled be dialled, or ranks it anew.
+    /// Lets a peer that is neither connected nor being dialled be dialled, or ranks it anew; not if it is blocked.
     fn make_ready(&mut self, addr: SocketAddr) {
         if let Some(known) = self.peers.get(&addr)
             && !known.is_busy()
         {
+            if self.is_shunned(addr, known) {
+                return self.set_state(addr, State::Shunned);
+            }
             let (class, failures) = (known.class(), known.failures);
-            let chance = match known.state {
-                State::Ready(rank) => rank.chance,
-                _ => self.rng.next_u32(),
+            let order = match (self.place.priority_of(addr), known.state) {
+                (Some(priority), _) => !priority,
+                (None, State::Ready(rank)) => rank.order,
+                (None, _) => self.rng.next_u32(),
             };
-            self.set_state(addr, State::Ready(Rank { class, failures, chance }));
+            self.set_state(addr, State::Ready(Rank { class, failures, order }));
         }
     }
 
@@ -663,12 +752,12 @@ impl KnownPeers {
         match core::mem::replace(&mut known.state, state) {
             State::Ready(rank) => assert!(self.ready.remove(&(rank, addr)), "{addr} was ready"),
             State::Waiting(until) => assert!(self.waiting.remove(&(until, addr)), "{addr} waited"),
-            State::Connected | State::Dialling => {}
+            State::Connected | State::Dialling | State::Shunned => {}
         }
         match state {
             State::Ready(rank) => assert!(self.ready.insert((rank, addr)), "{addr} is ready once"),
             State::Waiting(until) => assert!(self.waiting.insert((until, addr)), "{addr} waits once"),
-            State::Connected | State::Dialling => {}
+            State::Connected | State::Dialling | State::Shunned => {}
         }
     }
 
@@ -762,6 +851,9 @@ pub const NAMED_WAITS: [Duration; 5] = [
 
 /// After how many failures in a row it counts as a stranger again.
 const PROVEN_FAILURES: u8 = 10;
+
+/// How long we wait while our own network is down. When it is back nobody waits for long.
+const DOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// How long we wait to dial a peer again that had nothing to trade.
 const USELESS_WAIT: Duration = Duration::from_secs(30 * 60);

@@ -2,9 +2,12 @@ use super::{
     DIALS_PER_TELLER, FORGET_AFTER, KnownPeers, Limits, PORTS_PER_ADDRESS, PROVEN_WAITS, Parting, Refusal,
     STRANGER_WAITS, Source, USELESS_WAIT,
 };
+use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
 use crate::torrent::bans::Ban;
+use crate::torrent::priority::Place;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -103,6 +106,90 @@ fn a_stranger_cannot_send_us_to_our_own_network() {
         assert_eq!(known.learn(START, local, source, Some(TELLER)), Err(Refusal::Local));
     }
     assert_eq!(known.learn(START, local, Source::Pex, Some(addr("10.0.0.7:1").ip())), Ok(true));
+}
+
+fn filter(lines: &[&str]) -> Arc<IpFilter> {
+    let mut builder = Builder::new();
+    lines.iter().for_each(|line| builder.line(line.as_bytes()).unwrap());
+    Arc::new(builder.build())
+}
+
+#[test]
+fn a_blocked_address_is_known_and_not_dialled() {
+    let mut known = known();
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Manual, None).unwrap();
+    }
+    known.set_filter(&filter(&["45.0.0.0/24", "45.0.1.0/24"]));
+    assert_eq!((known.filtered(), known.has_ready()), (2, true));
+    known.learn(START, nth(1), Source::Manual, None).unwrap();
+    assert_eq!(known.next_to_dial(START, 9), [nth(2)]);
+    known.check_invariants();
+    // What is blocked while it is connected is left when that ends.
+    known.handle_connected(nth(2));
+    known.set_filter(&filter(&["45.0.1.0-45.0.2.255"]));
+    assert_eq!((known.filtered(), known.has_ready()), (2, true));
+    known.handle_disconnected(START, nth(2), Parting::Lost);
+    assert_eq!(known.next_to_dial(START + Duration::from_secs(86_400), 9), [nth(0)]);
+    known.check_invariants();
+    known.set_filter(&filter(&[]));
+    assert_eq!(known.filtered(), 0);
+    assert_eq!(known.next_to_dial(START, 9).len(), 2);
+}
+
+#[test]
+fn equals_are_dialled_by_canonical_priority() {
+    let place = Place { v4: Some(Ipv4Addr::new(93, 184, 216, 34)), v6: None, port: 6881 };
+    let mut best: Vec<SocketAddr> = (0..40).map(nth).collect();
+    best.sort_by_key(|peer| core::cmp::Reverse(place.priority_of(*peer)));
+    // Whether it is known before or after the addresses.
+    for early in [true, false] {
+        let mut known = known();
+        if early {
+            known.set_place(place);
+        }
+        for n in 0..40 {
+            known.learn(START, nth(n), Source::Tracker, None).unwrap();
+        }
+        known.learn(START, addr("45.200.0.1:1"), Source::Manual, None).unwrap();
+        known.set_place(place);
+        known.check_invariants();
+        assert_eq!(known.next_to_dial(START, 1), [addr("45.200.0.1:1")], "the user's come first");
+        assert_eq!(known.next_to_dial(START, 40), best);
+    }
+}
+
+#[test]
+fn a_seed_does_not_dial_seeds() {
+    let mut known = known();
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Pex, None).unwrap();
+    }
+    known.learn(START, nth(3), Source::Manual, None).unwrap();
+    known.note_seed(nth(0));
+    known.set_seeding(true);
+    known.note_seed(nth(1));
+    known.note_seed(nth(3));
+    known.check_invariants();
+    assert_eq!(known.next_to_dial(START, 9), [nth(3), nth(2)], "what the user names is tried in any case");
+    known.set_seeding(false);
+    assert_eq!(known.next_to_dial(START, 9).len(), 2);
+    known.check_invariants();
+}
+
+#[test]
+fn blocked_addresses_take_no_place_from_others() {
+    let limits = Limits { peers: 3, ..Limits::default() };
+    let mut known = KnownPeers::new(limits, Rng::from_number(1));
+    known.set_filter(&filter(&["45.0.0.0/23"]));
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    for n in 2..4 {
+        known.learn(START, nth(n), Source::Pex, None).unwrap();
+    }
+    assert_eq!(known.learn(START, nth(1), Source::Tracker, None), Err(Refusal::Full));
+    assert_eq!(known.learn(START, nth(4), Source::Pex, None), Ok(true), "a blocked one makes room");
+    assert_eq!((known.filtered(), known.len()), (0, 3));
+    known.check_invariants();
 }
 
 #[test]

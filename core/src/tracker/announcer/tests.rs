@@ -244,6 +244,21 @@ fn a_new_network_forgives_failures() {
 }
 
 #[test]
+fn a_new_network_is_told_at_once_and_what_is_under_way_is_forgotten() {
+    let mut world = World::started(&[&["a"], &["b"]], 1800);
+    assert!(world.run_to(20).is_empty());
+    world.event(AnnouncerEvent::NetworkChanged);
+    assert_eq!(world.run_to(21), ["20 a regular"]);
+    world.event(AnnouncerEvent::NetworkChanged);
+    assert_eq!(world.run_to(22), ["21 a regular"]);
+    world.answer("a", 1800);
+    assert!(world.run_to(1800).is_empty(), "b is asked no more often than before");
+    world.event(AnnouncerEvent::Stop);
+    world.event(AnnouncerEvent::NetworkChanged);
+    assert_eq!(world.run_to(1900), ["1800 a stopped"]);
+}
+
+#[test]
 fn a_partial_seed_says_so_each_time() {
     let mut world = World::started(&[&["a"]], 60);
     world.event(AnnouncerEvent::PartialSeed(true));
@@ -433,7 +448,11 @@ proptest! {
                     completed = true;
                     world.event(AnnouncerEvent::Completed);
                 }
-                Step::Network => world.event(AnnouncerEvent::NetworkChanged),
+                Step::Network => {
+                    // Where we are is news to all of them.
+                    free_from.clear();
+                    world.event(AnnouncerEvent::NetworkChanged);
+                }
                 Step::Start => world.event(AnnouncerEvent::Start),
                 Step::Want => world.event(AnnouncerEvent::WantPeers),
                 Step::Wait(seconds) => {

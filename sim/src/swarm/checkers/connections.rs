@@ -2,6 +2,7 @@
 
 use super::{Bounds, Observation, Verdict, hold};
 use core::net::{IpAddr, SocketAddr};
+use fast_peer_core::address;
 use fast_peer_core::id::ConnId;
 use fast_peer_core::session::{Notice, Reason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +75,12 @@ impl Connections {
                 let honest = self.open.get(&conn).is_none_or(|connection| connection.honest);
                 let accused = matches!(reason, Reason::Offence(_) | Reason::Banned);
                 hold(!(honest && accused), "INV-S-17", || format!("it says of an honest peer: {reason}"))?;
+                if reason == Reason::Outranked {
+                    let is_local = self.open.get(&conn).is_some_and(|it| address::is_local(it.remote.ip()));
+                    hold(!is_local, "INV-S-15", || "it gives up a peer that is near".into())?;
+                    let is_full = self.open.len() > self.bounds.connections_per_torrent as usize;
+                    hold(is_full, "INV-S-15", || "it makes room where there is some".into())?;
+                }
             }
             Observation::Gone { conn } => {
                 if let Some(connection) = self.open.remove(&conn) {
@@ -166,6 +173,23 @@ mod tests {
         dial(&mut connections, 1, peer(2)).unwrap();
         dial(&mut connections, 2, peer(3)).unwrap();
         expect_breach(dial(&mut connections, 3, peer(4)), "INV-S-15");
+    }
+
+    #[test]
+    fn s15_room_is_made_where_there_is_some_or_by_one_that_is_near() {
+        let drop_first = |near: bool, count: u64| {
+            let mut connections = fresh();
+            for n in 1..=count {
+                let remote = if near && n == 1 { ([10, 0, 0, 9], 6881).into() } else { peer(n as u8 + 1) };
+                connections
+                    .observe(&Observation::Accepted { conn: ConnId(n), remote, honest: true })
+                    .expect("there is room for them");
+            }
+            connections.observe(&Observation::Dropped { conn: ConnId(1), reason: Reason::Outranked })
+        };
+        expect_breach(drop_first(false, 3), "INV-S-15");
+        expect_breach(drop_first(true, 4), "INV-S-15");
+        drop_first(false, 4).expect("the torrent is full with three");
     }
 
     #[test]

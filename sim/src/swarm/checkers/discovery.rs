@@ -58,7 +58,7 @@ impl Discovery {
                     self.dialled.insert(talk.remote);
                 }
             }
-            Observation::Datagram { data } => return self.on_datagram(data),
+            Observation::Datagram { data, .. } => return self.on_datagram(data),
             Observation::Dialled { conn, remote, .. } => {
                 self.talks.insert(conn, Talk::new(remote));
             }
@@ -233,7 +233,7 @@ mod tests {
     fn s29_datagrams_that_name_a_private_torrent() {
         let call = format!("Infohash: {}", "07".repeat(20));
         for data in [call.as_bytes(), &[&b"d9:info_hash20:"[..], &[7; 20]].concat()] {
-            let datagram = Observation::Datagram { data };
+            let datagram = Observation::Datagram { to: None, data };
             expect_breach(talking(true, true).observe(Timestamp::ZERO, &datagram), "INV-S-29");
             see(&mut talking(false, true), &datagram);
         }

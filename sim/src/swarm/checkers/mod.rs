@@ -9,6 +9,7 @@ mod connections;
 mod contract;
 mod conversation;
 mod discovery;
+mod filter;
 mod metadata;
 mod obfuscation;
 mod rates;
@@ -21,6 +22,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::{ConnId, InfoHash, TorrentId};
+use fast_peer_core::ip_filter::IpFilter;
 use fast_peer_core::lengths::Lengths;
 use fast_peer_core::machine::{Deadline, Timestamp};
 use fast_peer_core::session::{Encryption, Notice, Reason};
@@ -61,8 +63,8 @@ pub(crate) enum Observation<'a> {
     Books { torrent: TorrentId, peers: &'a [BookEntry] },
     /// A connection is open.
     Connected { conn: ConnId },
-    /// A datagram leaves for something else than a tracker.
-    Datagram { data: &'a [u8] },
+    /// A datagram leaves for something else than a tracker; without an address it goes to a multicast group.
+    Datagram { to: Option<SocketAddr>, data: &'a [u8] },
     /// An operation is given to the disk: `on_files` unless it is about bytes in memory alone.
     DiskOp { torrent: TorrentId, on_files: bool },
     /// A connection is to be opened.
@@ -87,6 +89,8 @@ pub(crate) enum Observation<'a> {
     /// The client has said everything about its last input: in so many outputs; `more` if it had still something when
     /// asked once more.
     Settled { outputs: u32, more: bool, deadline: Option<Deadline> },
+    /// The user blocks these addresses, in place of those before.
+    SetIpFilter { filter: &'a Arc<IpFilter> },
     /// The user limits the rate of sending.
     SetUpLimit { bytes_per_s: Option<u64> },
     /// The user stops the client.
@@ -178,6 +182,7 @@ pub(crate) struct Checkers {
     connections: connections::Connections,
     contract: contract::Contract,
     discovery: discovery::Discovery,
+    filter: filter::Filter,
     metadata: metadata::Metadata,
     obfuscation: obfuscation::Obfuscation,
     rates: rates::Rates,
@@ -193,6 +198,7 @@ impl Checkers {
             connections: connections::Connections::new(own, bounds),
             contract: contract::Contract::new(bounds),
             discovery: discovery::Discovery::default(),
+            filter: filter::Filter::default(),
             metadata: metadata::Metadata::default(),
             obfuscation: obfuscation::Obfuscation::new(bounds),
             rates: rates::Rates::new(bounds),
@@ -239,6 +245,7 @@ impl Checkers {
             .and_then(|()| self.connections.observe(observation))
             .and_then(|()| self.conversations.observe(at, observation))
             .and_then(|()| self.discovery.observe(at, observation))
+            .and_then(|()| self.filter.observe(observation))
             .and_then(|()| self.metadata.observe(observation))
             .and_then(|()| self.obfuscation.observe(observation))
             .and_then(|()| self.storage.observe(observation))

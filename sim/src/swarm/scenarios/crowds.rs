@@ -1,11 +1,19 @@
 //! Many leechers, and how fast they could be at best.
 
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure, fluid_limit};
-use super::{Access, Duration, HOME, Has, Plan, Setup, Swarm, World, secs};
+use super::{Access, Duration, HOME, Has, HostId, Plan, Setup, Swarm, World, secs};
+use core::net::IpAddr;
 use fast_peer_core::machine::Timestamp;
-use fast_peer_core::session::Event;
+use fast_peer_core::session::{Config, Event};
+use fast_peer_core::torrent::priority::priority;
 
 pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "canonical-peers",
+        about: "a full torrent where nobody has anything ends with the peers of the highest priority, and keeps those that \
+            are near or that its user named",
+        play: canonical_peers,
+    },
     Scenario {
         name: "crowd",
         about: "one seeder and 50 leechers of 256 pieces are done within 1.3 of the fluid limit",
@@ -80,3 +88,40 @@ fn seeder_leaves(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     world.set_reach(swarm.seeder.0, super::super::world::Reach::Refusing);
     complete(world, &swarm.leechers, secs(300)).map(|_| ())
 }
+
+fn canonical_peers(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let content = world.add_content(&Plan::small(64 << 10, 2 << 20));
+    let config = Config { pex: false, ..Config::default() };
+    let setup = Setup { config: config.clone(), ..Setup::new(HOME) };
+    let named = world.add_client("named", &setup);
+    world.share(named, content, Has::Nothing, &[]);
+    let full = Setup { config: Config { max_peers: PLACES, ..config }, ..Setup::new(HOME) };
+    let full = world.add_client("full", &full);
+    let torrent = world.share(full, content, Has::Nothing, &[named]);
+    let near = world.add_client("near", &Setup { addr: Some(([10, 0, 0, 5], 6881).into()), ..setup.clone() });
+    world.share(near, content, Has::Nothing, &[full]);
+    world.run_for(secs(5));
+    let others: Vec<HostId> = (0..24)
+        .map(|n| {
+            let host = world.add_client(&format!("other{n}"), &setup);
+            world.share(host, content, Has::Nothing, &[full]);
+            host
+        })
+        .collect();
+    world.run_for(secs(1800));
+    let own = world.addr(full);
+    let mut best: Vec<HostId> = others.clone();
+    best.sort_by_key(|host| core::cmp::Reverse(priority(own, world.addr(*host))));
+    best.truncate(PLACES - 2);
+    let peers: Vec<IpAddr> = world.session(full).torrent(torrent).map_or(vec![], |torrent| {
+        torrent.peers().filter(|(peer, _)| peer.is_open()).map(|(peer, _)| peer.remote().ip()).collect()
+    });
+    let has = |host: HostId| peers.contains(&world.addr(host).ip());
+    ensure(has(named) && has(near), || "it gave up one that its user named, or that is near".into())?;
+    let kept = best.iter().filter(|host| has(**host)).count();
+    notes.add(format!("{kept} of the best {} are connected", best.len()));
+    ensure(kept == best.len() && peers.len() == PLACES, || format!("it is connected to {peers:?}"))
+}
+
+/// Connections of the client that all others want to connect to.
+const PLACES: usize = 8;

@@ -13,6 +13,11 @@ pub(super) const ALL: &[Scenario] = &[
         play: files,
     },
     Scenario { name: "hybrid", about: "a hybrid torrent in its v1 swarm", play: hybrid },
+    Scenario {
+        name: "partial-seeds",
+        about: "peers that want one file and have it leave each other and the seeder, and still serve who wants more",
+        play: partial_seeds,
+    },
     Scenario { name: "v2", about: "a v2 torrent, each file on pieces of its own", play: v2 },
 ];
 
@@ -43,6 +48,31 @@ fn files(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
     let (there, wanted) = world.progress(chooser, torrent);
     let all = world.content(swarm.content).lengths().piece_count();
     ensure(there == wanted && wanted < all, || format!("{there} of {wanted} wanted pieces are there"))
+}
+
+fn partial_seeds(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let files = vec![(Some("a"), 1 << 20), (Some("b"), 2 << 20)];
+    let swarm = Swarm::new(world, Plan { files, ..Plan::small(64 << 10, 0) }, 0, HOME);
+    let mut new = NewContent::new(world.content(swarm.content).metainfo().clone());
+    new.priorities = vec![Priority::Normal, Priority::Skip];
+    let partial = ["first", "second"].map(|name| {
+        let host = world.add_client(name, &Setup::new(HOME));
+        (host, world.share_as(host, swarm.content, Has::Nothing, new.clone().into()))
+    });
+    complete(world, &partial, secs(120))?;
+    world.run_for(secs(5));
+    let status = |world: &World, (host, torrent)| world.session(host).status(torrent);
+    for peer in [partial[0], partial[1], swarm.seeder] {
+        let peers = status(world, peer).map(|status| status.peers);
+        ensure(peers == Some(0), || format!("{} keeps {peers:?} peers", world.name(peer.0)))?;
+    }
+    let leecher = world.add_client("leecher", &Setup::new(HOME));
+    let leecher = (leecher, world.share(leecher, swarm.content, Has::Nothing, &[]));
+    let before = partial.map(|peer| status(world, peer).map_or(0, |status| status.up_bytes));
+    complete(world, &[leecher], secs(120))?;
+    let after = partial.map(|peer| status(world, peer).map_or(0, |status| status.up_bytes));
+    notes.add(format!("the two sent {before:?} bytes, and {after:?} in the end"));
+    ensure(after != before, || "who wants nothing more serves nobody".into())
 }
 
 fn hybrid(world: &mut World, _: &mut Notes) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ mod discovery;
 mod hostile;
 mod layouts;
 mod magnets;
+mod moves;
 mod obfuscation;
 mod trackerless;
 mod troubles;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
         hostile::ALL,
         layouts::ALL,
         magnets::ALL,
+        moves::ALL,
         obfuscation::ALL,
         trackerless::ALL,
         troubles::ALL,

@@ -5,8 +5,10 @@ use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::super::services::TrackerMood;
 use super::{ANNOUNCE_INTERVAL, Access, HOME, Has, HostId, Plan, Setup, TorrentId, World, secs};
 use fast_peer_core::dht::Dht;
+use fast_peer_core::ip_filter::{Builder, Range};
 use fast_peer_core::session::{Config, DhtConfig, Event};
 use fast_peer_core::torrent::known_peers::Source;
+use std::sync::Arc;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -28,6 +30,12 @@ pub(super) const ALL: &[Scenario] = &[
         name: "dht-saved",
         about: "nodes that an earlier run saved stand in for the well-known one, which is gone",
         play: dht_saved,
+    },
+    Scenario {
+        name: "ip-filter",
+        about: "nothing goes to blocked peers and nodes, whoever names them, and the others are enough; then one more is \
+            blocked in the middle of a download",
+        play: ip_filter,
     },
     Scenario {
         name: "trackers-dead",
@@ -136,10 +144,58 @@ fn dht_saved(world: &mut World, _: &mut Notes) -> Result<(), Failure> {
     found_by_dht(world, leecher, torrent, seeder)
 }
 
+fn ip_filter(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let network = Network::new(world, 6);
+    let tracker = world.add_tracker("tracker.test", Access::FAST, ANNOUNCE_INTERVAL);
+    let trackers = vec![vec!["http://tracker.test/announce".to_owned()]];
+    let content = world.add_content(&Plan { trackers, ..Plan::small(64 << 10, 4 << 20) });
+    let slow = Access { up_bytes_per_s: 100_000, ..HOME };
+    let [fast, blocked, open] = [("fast", HOME), ("blocked", HOME), ("open", slow)].map(|(name, access)| {
+        let host = world.add_client(name, &Setup { access, ..network.setup.clone() });
+        (host, world.share(host, content, Has::All, &[]))
+    });
+    let (fast, blocked) = (fast.0, blocked.0);
+    world.run_for(secs(20));
+    let block = |world: &World, hosts: &[HostId]| {
+        let mut builder = Builder::new();
+        for host in hosts {
+            let ip = world.addr(*host).ip();
+            builder.add(Range::new(ip, ip).expect("one address is in order")).expect("there is room");
+        }
+        Arc::new(builder.build())
+    };
+    let some = block(world, &[blocked, network.nodes[0], network.nodes[1]]);
+    let config = Config { ip_filter: some, ..network.setup.config.clone() };
+    let leecher = world.add_client("leecher", &Setup { config, ..network.setup.clone() });
+    let torrent = world.share(leecher, content, Has::Nothing, &[blocked, fast]);
+    let limit = world.now() + secs(60);
+    let begun = world.run_to(limit, |world| world.progress(leecher, torrent).0 > 4);
+    ensure(begun, || "nothing came of those that are not blocked".into())?;
+    let status =
+        |world: &World| world.session(leecher).status(torrent).map(|status| (status.peers, status.filtered));
+    notes.add(format!("{:?} peers and blocked addresses at first", status(world)));
+    // Now the one that it has most from.
+    let more = block(world, &[blocked, fast, network.nodes[0], network.nodes[1]]);
+    world.command(leecher, Event::SetIpFilter { filter: more });
+    complete(world, &[(leecher, torrent)], secs(300))?;
+    world.run_for(secs(600));
+    notes.add(format!("{:?} in the end", status(world)));
+    ensure(status(world).is_some_and(|(_, filtered)| filtered == 2), || {
+        "it does not say whom it leaves out".into()
+    })?;
+    ensure(world.announces(tracker).iter().any(|it| it.from == leecher), || {
+        "it never asked the tracker".into()
+    })?;
+    let served = world.session(open.0).status(open.1).map_or(0, |status| status.up_bytes);
+    ensure(served > 0, || "the one that is left sent nothing".into())
+}
+
 /// A DHT of clients that have no torrents.
 struct Network {
     /// How to take part in it.
     setup: Setup,
+    /// Its nodes besides the one under a name.
+    nodes: Vec<HostId>,
 }
 
 impl Network {
@@ -152,11 +208,9 @@ impl Network {
         let router = world.add_client("router.test", &with(vec![]));
         world.add_name("router.test", router);
         let setup = with(vec![("router.test".to_owned(), world.addr(router).port())]);
-        for n in 0..others {
-            world.add_client(&format!("node{n}"), &setup);
-        }
+        let nodes = (0..others).map(|n| world.add_client(&format!("node{n}"), &setup)).collect();
         world.run_for(secs(20));
-        Self { setup }
+        Self { setup, nodes }
     }
 }
 

@@ -61,6 +61,7 @@ fn discover(job: &Job<'_>, command: &mut Command) {
     if let Some(node) = discovery.node() {
         command.args(["--dht-bootstrap", &node.to_string()]);
     }
+    command.env("FAST_PEER_PORT_MAP", "off");
     // By the environment, since not every command has all of these options.
     let off = [("DHT", discovery.dht.is_empty()), ("LSD", !discovery.lsd), ("PEX", !discovery.pex)];
     for (name, _) in off.iter().filter(|(_, off)| *off) {

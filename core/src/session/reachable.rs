@@ -1,0 +1,352 @@
+//! Being reached by others: the port that the router maps, and what follows when the network is another one.
+
+use super::jobs::Job;
+use super::{Action, Due, Notice, Session};
+use crate::address::is_local;
+use crate::id::{JobId, TorrentId};
+use crate::machine::{Machine as _, Timestamp};
+use crate::portmap::{self, Mapping, PortMapper, Protocol, Router, UpnpError};
+use crate::{dht, lsd};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+
+/// What the session knows of the host's network.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    /// Nothing before the driver has told.
+    addresses: Option<Vec<IpAddr>>,
+    router: Option<Router>,
+    /// What was last told of each mapping.
+    told: [Option<Mapping>; 2],
+    /// The port that torrents were last told of.
+    announced: u16,
+    recovered_at: Option<Timestamp>,
+    /// Whether the driver woke us much too late.
+    overslept: bool,
+}
+
+impl Surroundings {
+    /// Whether this host has no network, as far as is known.
+    pub(super) fn is_down(&self) -> bool {
+        self.addresses.as_ref().is_some_and(Vec::is_empty)
+    }
+}
+
+impl Session {
+    /// The port at which others reach us: that of the router, if it maps one.
+    pub(super) fn announced_port(&self) -> u16 {
+        let external = self.mapper.as_ref().and_then(|mapper| mapper.external_port(Protocol::Tcp));
+        external.filter(|_| self.listen_port != 0).unwrap_or(self.listen_port)
+    }
+
+    /// Tells torrents at which port others reach us, if that has changed.
+    pub(super) fn announce_port(&mut self, now: Timestamp) {
+        let port = self.announced_port();
+        if core::mem::replace(&mut self.surroundings.announced, port) != port {
+            for id in self.ids() {
+                self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
+            }
+        }
+    }
+
+    fn ids(&self) -> Vec<TorrentId> {
+        self.torrents.keys().copied().collect()
+    }
+
+    pub(super) fn on_network_changed(
+        &mut self,
+        now: Timestamp,
+        addresses: Vec<IpAddr>,
+        router: Option<Router>,
+    ) {
+        let is_first = self.surroundings.addresses.replace(addresses).is_none();
+        let is_down = self.surroundings.is_down();
+        self.surroundings.router = router;
+        self.torrents.values_mut().for_each(|slot| slot.torrent.set_network_is_down(is_down));
+        // Without a network there is nobody to tell or to dial.
+        if !is_first && !is_down {
+            self.recover_soon(now);
+        }
+        self.ask_router(now);
+    }
+
+    /// Has the port mapped by the router that is there now.
+    pub(super) fn ask_router(&mut self, now: Timestamp) {
+        if let Some(router) = self.surroundings.router
+            && self.listen_port != 0
+            && self.stop_by.is_none()
+            && !self.stopped
+        {
+            self.tell_mapper(now, portmap::Event::Start { router, port: self.listen_port });
+        }
+    }
+
+    /// Sees whether the driver did not wake us when it should have: then the host has slept, and whoever was connected
+    /// has given us up.
+    pub(super) fn notice_sleep(&mut self, now: Timestamp) {
+        if now.since(self.now) > OVERSLEPT {
+            // What was due before the last input could not be seen to before it.
+            let asked = self.poll_timeout().map(|due| due.at.max(self.now));
+            self.surroundings.overslept |= asked.is_some_and(|at| now.since(at) > OVERSLEPT);
+        }
+    }
+
+    /// Begins anew after sleep, when what broke off meanwhile has been seen: that was due before.
+    pub(super) fn recover_from_sleep(&mut self, now: Timestamp) {
+        if core::mem::take(&mut self.surroundings.overslept) {
+            let rested = self.surroundings.recovered_at.map_or(now, |at| at + RECOVERY_GAP);
+            self.due.insert((rested.max(now), Due::Recovery));
+        }
+    }
+
+    /// Begins anew with everybody, now or a while after the last time: interfaces can come and go quickly.
+    pub(super) fn recover_soon(&mut self, now: Timestamp) {
+        let rested = self.surroundings.recovered_at.map_or(now, |at| at + RECOVERY_GAP);
+        if rested <= now {
+            self.recover(now);
+        } else {
+            self.due.insert((rested, Due::Recovery));
+        }
+    }
+
+    /// Trackers, nodes and the local network hear where we are, and peers are dialled again.
+    pub(super) fn recover(&mut self, now: Timestamp) {
+        if self.stop_by.is_some() || self.stopped {
+            return;
+        }
+        self.surroundings.recovered_at = Some(now);
+        tracing::debug!("the network is another one");
+        self.tell_dht(now, dht::Event::NetworkChanged);
+        self.tell_lsd(now, lsd::Event::NetworkChanged);
+        self.ask_router(now);
+        for id in self.ids() {
+            self.with_torrent(now, id, |torrent, out| torrent.handle_network_changed(now, out));
+        }
+    }
+
+    pub(super) fn is_from_router(&self, from: SocketAddr) -> bool {
+        self.mapper.as_ref().is_some_and(|mapper| mapper.is_from_router(from))
+    }
+
+    pub(super) fn on_upnp(
+        &mut self,
+        now: Timestamp,
+        job: JobId,
+        result: Result<Option<Ipv4Addr>, UpnpError>,
+    ) {
+        if let Some(Job::Upnp(job)) = self.jobs.remove(&job) {
+            self.tell_mapper(now, portmap::Event::UpnpDone { job, result });
+        }
+    }
+
+    pub(super) fn tell_mapper(&mut self, now: Timestamp, event: portmap::Event) {
+        if let Some(mapper) = &mut self.mapper {
+            mapper.handle_event(now, event, &mut self.pending.mapper);
+            self.drain_mapper(now);
+        }
+    }
+
+    pub(super) fn drain_mapper(&mut self, now: Timestamp) {
+        while let Some(action) = self.pending.mapper.pop_front() {
+            match action {
+                portmap::Action::Failed { tried, retry_in } => {
+                    self.actions.push_back(Action::Notice(Notice::PortNotMapped { tried, retry_in }));
+                }
+                portmap::Action::Lost { protocol, why } | portmap::Action::Refused { protocol, why } => {
+                    self.surroundings.told[protocol as usize] = None;
+                    self.actions.push_back(Action::Notice(Notice::PortLost { protocol, why }));
+                    self.announce_port(now);
+                }
+                portmap::Action::Mapped(mapping) => self.on_mapped(now, mapping),
+                portmap::Action::Send { to, data } => self.queue_datagram(to, data),
+                portmap::Action::Stopped => self.stopped_if_all_are(),
+                portmap::Action::Upnp { job, request } => {
+                    let job = self.mint_job(Job::Upnp(job));
+                    self.actions.push_back(Action::Upnp { job, request });
+                }
+            }
+        }
+    }
+
+    fn on_mapped(&mut self, now: Timestamp, mapping: Mapping) {
+        let told = self.surroundings.told[mapping.protocol as usize].replace(mapping);
+        // A renewal is no news.
+        if told.is_some_and(|told| Mapping { lifetime: mapping.lifetime, ..told } == mapping) {
+            return;
+        }
+        self.actions.push_back(Action::Notice(Notice::PortMapped(mapping)));
+        self.announce_port(now);
+        // Nodes and peers see the same, unless there is another router behind this one.
+        let ip = mapping.external_ip.map(IpAddr::V4).filter(|ip| !is_local(*ip));
+        if let Some(ip) = ip.filter(|_| told.is_none_or(|told| told.external_ip != mapping.external_ip)) {
+            self.tell_dht(now, dht::Event::ExternalAddress(ip));
+        }
+    }
+
+    /// The mapping of the port, if the router was asked for one.
+    pub fn port_mapper(&self) -> Option<&PortMapper> {
+        self.mapper.as_ref()
+    }
+}
+
+/// How late a driver can be that has only much to do.
+const OVERSLEPT: Duration = Duration::from_secs(60);
+
+/// How much time passes at least before everybody is told again that the network is another one.
+const RECOVERY_GAP: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::Timestamp;
+    use crate::magnet::Magnet;
+    use crate::portmap::{Mode, Router};
+    use crate::session::{Action, Config, Event, NewTorrent, Notice, Session};
+    use alloc::string::String;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use bytes::BytesMut;
+    use core::net::{Ipv4Addr, SocketAddr};
+    use core::time::Duration;
+
+    #[test]
+    fn trackers_hear_of_the_port_outside() {
+        let mut home = Home::new(Mode::NatPmp);
+        home.arrive(7);
+        assert_eq!(home.ports(), ["6881"]);
+        home.answer_as_router();
+        assert_eq!(home.ports(), ["6881", "7000"], "the first answer would go to nobody");
+        assert_eq!(home.session.announced_port(), 7000);
+        let mapped = |notice: &&Notice| matches!(notice, Notice::PortMapped(_));
+        assert_eq!(home.notices.iter().filter(mapped).count(), 2);
+
+        home.at(Duration::from_secs(700));
+        home.answer_as_router();
+        assert_eq!(home.notices.iter().filter(mapped).count(), 2, "a renewal is no news");
+
+        home.tell(Event::Stop);
+        assert!(!home.notices.contains(&Notice::Stopped), "the mappings are to be taken back");
+        home.answer_as_router();
+        home.at(Duration::from_secs(706));
+        assert!(home.notices.contains(&Notice::Stopped));
+    }
+
+    #[test]
+    fn another_address_is_told_at_once_and_no_network_is_told_to_nobody() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        assert_eq!(home.ports().len(), 1);
+        home.at(Duration::from_secs(40));
+        home.tell(Event::NetworkChanged { addresses: vec![], router: None });
+        assert_eq!(home.ports().len(), 1);
+        home.arrive(8);
+        assert_eq!(home.ports().len(), 2);
+        home.arrive(9);
+        assert_eq!(home.ports().len(), 2, "it was told just now");
+        home.at(Duration::from_secs(70));
+        assert_eq!(home.ports().len(), 3);
+        assert!(home.sent.is_empty(), "no router was asked");
+    }
+
+    #[test]
+    fn who_is_woken_much_too_late_begins_anew() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        home.at(Duration::from_secs(5));
+        let before = home.ports().len();
+        home.now = home.now + Duration::from_secs(36_000);
+        home.session.handle_timeout(home.now);
+        home.drain();
+        assert!(home.ports().len() > before);
+        assert!(home.session.surroundings.recovered_at == Some(home.now));
+    }
+
+    /// A session with one torrent, and its router.
+    struct Home {
+        session: Session,
+        now: Timestamp,
+        urls: Vec<String>,
+        notices: Vec<Notice>,
+        sent: Vec<Vec<u8>>,
+    }
+
+    impl Home {
+        fn new(port_map: Mode) -> Self {
+            let config = Config { port_map, lsd: false, ..Config::default() };
+            let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+            let link =
+                "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&tr=http%3A%2F%2Ft.test%2Fa";
+            let magnet = Magnet::parse(link).unwrap();
+            session.handle_event(Timestamp::ZERO, Event::Listening { port: 6881 });
+            session.add_torrent(Timestamp::ZERO, NewTorrent::try_from(&magnet).unwrap());
+            let mut home =
+                Self { session, now: Timestamp::ZERO, urls: vec![], notices: vec![], sent: vec![] };
+            home.drain();
+            home
+        }
+
+        /// The host has this address now.
+        fn arrive(&mut self, host: u8) {
+            let local = Ipv4Addr::new(192, 168, 1, host);
+            let router = Some(Router { local, gateway: Some(Ipv4Addr::new(192, 168, 1, 1)) });
+            self.tell(Event::NetworkChanged { addresses: vec![local.into()], router });
+        }
+
+        fn tell(&mut self, event: Event) {
+            self.session.handle_event(self.now, event);
+            self.drain();
+        }
+
+        /// Lets the time pass.
+        fn at(&mut self, time: Duration) {
+            let end = Timestamp::ZERO + time;
+            while let Some(due) = self.session.poll_timeout().filter(|due| due.at <= end) {
+                self.now = self.now.max(due.at);
+                self.session.handle_timeout(self.now);
+                self.drain();
+            }
+            self.now = end;
+        }
+
+        fn drain(&mut self) {
+            while let Some(action) = self.session.poll_action() {
+                match action {
+                    Action::Http { url, .. } => self.urls.push(url),
+                    Action::Notice(notice) => self.notices.push(notice),
+                    _ => {}
+                }
+            }
+            let mut data = BytesMut::new();
+            while self.session.poll_transmit(self.now, &mut data, 1).is_some() {
+                self.sent.push(data.to_vec());
+            }
+        }
+
+        /// The ports that were announced.
+        fn ports(&self) -> Vec<&str> {
+            let port = |url: &'_ String| url.find("&port=").map(|at| at + 6);
+            let ports = self.urls.iter().filter_map(|url| Some(url[port(url)?..].split('&').next()?));
+            ports.collect()
+        }
+
+        /// A router that speaks NAT-PMP answers every question, and those that its answers lead to.
+        fn answer_as_router(&mut self) {
+            while !self.sent.is_empty() {
+                for question in core::mem::take(&mut self.sent) {
+                    let epoch = self.now.since(Timestamp::ZERO).as_secs() as u32;
+                    let mut answer = vec![0, question[1] | 128, 0, u8::from(question[0] != 0)];
+                    answer.extend(epoch.to_be_bytes());
+                    if question.len() == 12 {
+                        answer.extend(&question[4..6]);
+                        answer.extend(7000_u16.to_be_bytes());
+                        answer.extend(&question[8..12]);
+                    } else {
+                        answer.extend([203, 0, 113, 7]);
+                    }
+                    let from = SocketAddr::from(([192, 168, 1, 1], 5351));
+                    self.tell(Event::Datagram { from, data: answer.into() });
+                }
+            }
+        }
+    }
+}
