@@ -12,6 +12,7 @@ mod paths;
 mod port_map;
 mod storage;
 mod trackers;
+mod utp;
 mod view;
 mod way;
 

@@ -4,8 +4,9 @@ use super::finder::{Finder, Heard, Wanted};
 use super::swarm::{Swarm, peer_id, tracker_url};
 use crate::engine::{self, interrupted, random_seed};
 use crate::exit::{Exit, Failure};
-use crate::network::{Bootstrap, Encrypting};
+use crate::network::{Bootstrap, Encrypting, Transporting};
 use crate::output::{Output, size};
+use crate::utp;
 use crate::view::hex;
 use crate::way::{HostPort, Outside, Way};
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::mse::{Agreed, Initiator, Method, Methods, Rc4};
 use fast_peer_core::rng::Rng;
-use fast_peer_core::session::{Config, Encryption, Policy, Transports};
+use fast_peer_core::session::{Config, Encryption, Policy, Transport, Transports};
 use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
@@ -22,15 +23,15 @@ use fast_peer_io::net::Net as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Connect to one peer, and show what it says of itself
 #[derive(Debug, clap::Args)]
@@ -43,6 +44,8 @@ pub(crate) struct Args {
     /// A tracker to ask for peers besides the torrent's own; may be repeated
     #[arg(long, value_name = "URL", value_parser = tracker_url)]
     tracker: Vec<TrackerUrl>,
+    #[command(flatten)]
+    transporting: Transporting,
     #[command(flatten)]
     encrypting: Encrypting,
     #[command(flatten)]
@@ -59,7 +62,7 @@ impl Args {
         engine::block_on(async {
             let outside = self.way.open()?;
             let swarm = Rc::new(Swarm::find(&outside, &self.torrent).await?);
-            let encryption = self.encrypting.config();
+            let how = self.how();
             let (peer, said) = tokio::select! {
                 biased;
                 _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
@@ -67,7 +70,7 @@ impl Args {
                     match &self.peer {
                         Some(peer) => {
                             let peer = peer.resolve(&outside).await?;
-                            Ok((peer, greet(&outside, peer, &swarm, encryption).await?))
+                            Ok((peer, greet(&outside, peer, &swarm, how).await?))
                         }
                         None => self.greet_any(&outside, &swarm).await,
                     }
@@ -75,6 +78,10 @@ impl Args {
             };
             if out.is_json() { out.json(&said.to_json(peer)) } else { said.show(peer, out) }
         })
+    }
+
+    const fn how(&self) -> How {
+        How { transports: self.transporting.config(), encryption: self.encrypting.config() }
     }
 
     /// Greets peers as they are found, several at a time, until one has answered.
@@ -87,11 +94,11 @@ impl Args {
             lsd: false,
             peers: &[],
             port: UNUSED_PORT,
-            transports: TCP,
+            transports: self.transporting.config(),
             encryption: self.encrypting.config(),
             patience: TRACKER_PATIENCE,
         };
-        let encryption = self.encrypting.config();
+        let how = self.how();
         let mut waiting: VecDeque<SocketAddr> = VecDeque::new();
         for (host, port) in &swarm.peers {
             // One that is not there is like one that does not answer.
@@ -110,7 +117,7 @@ impl Args {
                 && let Some(peer) = waiting.pop_front()
             {
                 let (outside, swarm) = (outside.clone(), Rc::clone(swarm));
-                greeting.spawn_local(async move { (peer, greet(&outside, peer, &swarm, encryption).await) });
+                greeting.spawn_local(async move { (peer, greet(&outside, peer, &swarm, how).await) });
             }
             if greeting.is_empty() && !is_searching {
                 break None;
@@ -150,10 +157,18 @@ impl Args {
     }
 }
 
+/// How to greet.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    transports: Transports,
+    encryption: Encryption,
+}
+
 /// What a peer said.
 #[derive(Debug)]
 struct Said {
     handshake: Handshake,
+    transport: Transport,
     /// How it is sent what we say, if that is obfuscated.
     obfuscation: Option<Method>,
     extended: Option<ExtendedHandshake>,
@@ -170,16 +185,12 @@ enum Pieces {
 }
 
 /// Greets a peer, obfuscated or not as is wanted; where that is preferred and fails, once more without.
-async fn greet(
-    outside: &Outside,
-    peer: SocketAddr,
-    swarm: &Swarm,
-    encryption: Encryption,
-) -> Result<Said, Failure> {
+async fn greet(outside: &Outside, peer: SocketAddr, swarm: &Swarm, how: How) -> Result<Said, Failure> {
+    let How { transports, encryption } = how;
     let methods = (encryption.outgoing != Policy::Off).then_some(encryption.methods);
-    match greet_once(outside, peer, swarm, methods).await {
+    match greet_once(outside, peer, swarm, transports, methods).await {
         Err(Unmet::Obfuscation(_)) if encryption.outgoing == Policy::Prefer => {
-            greet_once(outside, peer, swarm, None).await
+            greet_once(outside, peer, swarm, transports, None).await
         }
         met => met,
     }
@@ -199,15 +210,58 @@ impl From<Failure> for Unmet {
     }
 }
 
+/// Opens a connection by what is wanted; by both, uTP follows a little later, and the first that comes about is taken.
+async fn open(
+    outside: &Outside,
+    peer: SocketAddr,
+    transports: Transports,
+    seed: [u8; 32],
+) -> io::Result<(Box<dyn Line>, Transport)> {
+    let by_tcp = async {
+        let stream = outside.net.connect(peer).await?;
+        Ok((Box::new(stream) as Box<dyn Line>, Transport::Tcp))
+    };
+    let by_utp = async {
+        if transports.tcp {
+            sleep(HEAD_START).await;
+        }
+        Ok((Box::new(utp::connect(outside, peer, seed).await?) as Box<dyn Line>, Transport::Utp))
+    };
+    if !transports.utp {
+        return by_tcp.await;
+    }
+    if !transports.tcp {
+        return by_utp.await;
+    }
+    let (mut by_tcp, mut by_utp) = (pin!(by_tcp), pin!(by_utp));
+    tokio::select! {
+        biased;
+        opened = &mut by_tcp => match opened {
+            Ok(opened) => Ok(opened),
+            Err(error) => by_utp.await.map_err(|_: io::Error| error),
+        },
+        opened = &mut by_utp => match opened {
+            Ok(opened) => Ok(opened),
+            Err(_) => by_tcp.await,
+        },
+    }
+}
+
+/// A connection, whatever carries it.
+trait Line: AsyncRead + AsyncWrite + Debug + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Unpin> Line for T {}
+
 async fn greet_once(
     outside: &Outside,
     peer: SocketAddr,
     swarm: &Swarm,
+    transports: Transports,
     methods: Option<Methods>,
 ) -> Result<Said, Unmet> {
     let failed = |error: &io::Error| Failure::io(Exit::Network, peer, error);
-    let stream = timeout(CONNECT_LIMIT, outside.net.connect(peer)).await;
-    let stream =
+    let stream = timeout(CONNECT_LIMIT, open(outside, peer, transports, random_seed()?)).await;
+    let (stream, transport) =
         stream.map_err(|_| late(peer, "no connection", CONNECT_LIMIT))?.map_err(|error| failed(&error))?;
     let end = Instant::now() + HANDSHAKE_LIMIT;
     let mut talk = Talk { stream, peer, decoder: Decoder::new(), input: BytesMut::new(), ciphers: None };
@@ -245,7 +299,8 @@ async fn greet_once(
         let message = format!("{peer}: answered for another torrent, {}", theirs.info_hash);
         return Err(Failure::new(Exit::Network, message).into());
     }
-    let mut said = Said { handshake: theirs, obfuscation, extended: None, pieces: None, piece_count };
+    let mut said =
+        Said { handshake: theirs, transport, obfuscation, extended: None, pieces: None, piece_count };
     // Whoever has nothing may say nothing about it, so this can be all that comes.
     match timeout_at(end.min(Instant::now() + REST_LIMIT), said.hear_out(&mut talk)).await {
         Ok(result) => Ok(result.map(|()| said)?),
@@ -328,6 +383,7 @@ impl Said {
         if let Some(client) = self.client().or_else(|| wire::client_name(&self.handshake.peer_id)) {
             out.field("Client", client)?;
         }
+        out.field("Transport", self.transport)?;
         match self.obfuscation {
             Some(Method::Plain) => out.field("Encryption", "handshake")?,
             Some(Method::Rc4) => out.field("Encryption", "RC4")?,
@@ -370,6 +426,10 @@ impl Said {
             "peer_id": self.handshake.peer_id.to_string(),
             "client": self.client(),
             "client_by_id": wire::client_name(&self.handshake.peer_id),
+            "transport": match self.transport {
+                Transport::Tcp => "tcp",
+                Transport::Utp => "utp",
+            },
             "encryption": match self.obfuscation {
                 Some(Method::Plain) => "handshake",
                 Some(Method::Rc4) => "rc4",
@@ -404,7 +464,7 @@ impl Said {
 /// The connection, and what has come over it.
 #[derive(Debug)]
 struct Talk {
-    stream: TcpStream,
+    stream: Box<dyn Line>,
     peer: SocketAddr,
     decoder: Decoder,
     input: BytesMut,
@@ -490,8 +550,8 @@ fn late(peer: SocketAddr, what: &str, limit: Duration) -> Failure {
     Failure::new(Exit::Timeout, format!("{peer}: {what} within {} s", limit.as_secs()))
 }
 
-/// Peers are greeted by TCP.
-const TCP: Transports = Transports { tcp: true, utp: false };
+/// How long TCP has before uTP is tried too.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Peers that are greeted at a time.
 const MAX_GREETINGS: usize = 20;

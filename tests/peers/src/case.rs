@@ -49,6 +49,8 @@ pub struct Case {
     pub family: Family,
     /// What they speak through.
     pub link: Link,
+    /// Whether each leecher has another one instead, in turn: uTP, encrypted TCP, TCP; where it can't, TCP.
+    pub mixed: bool,
     /// What they exchange.
     pub content: Content,
     /// Whether the leechers know no more than a magnet link.
@@ -66,6 +68,7 @@ impl Case {
             route: Route::HttpTracker,
             family: Family::V4,
             link: Link::Tcp,
+            mixed: false,
             content: Content::Single,
             magnet: false,
             want: Want::Payload,
@@ -107,6 +110,7 @@ impl Display for Case {
             Family::V6 => "ipv6",
         };
         let link = match self.link {
+            _ if self.mixed => "mixed",
             Link::Encrypted => "encrypted",
             Link::Rc4 => "rc4",
             Link::Tcp => "tcp",
@@ -300,7 +304,7 @@ impl<'a> Swarm<'a> {
             infohash: &infohash,
             role,
             source,
-            link: self.case.link,
+            link: self.link(kind, role),
             peers,
             discovery: self.discovery(part),
             rate: (part == Part::Between).then_some(THIN_LINK),
@@ -308,6 +312,15 @@ impl<'a> Swarm<'a> {
         };
         self.clients.push(kind.start(&job)?);
         Ok(number)
+    }
+
+    /// What the next client speaks through.
+    fn link(&self, kind: Kind, role: Role) -> Link {
+        if !self.case.mixed || role == Role::Seed {
+            return self.case.link;
+        }
+        let link = [Link::Tcp, Link::Utp, Link::Encrypted][self.clients.len() % 3];
+        if kind.speaks(link) { link } else { Link::Tcp }
     }
 
     fn discovery(&self, part: Part) -> Discovery<'_> {

@@ -30,12 +30,27 @@ fn cases() -> Vec<Case> {
             for link in [Link::Encrypted, Link::Rc4].into_iter().filter(|link| other.speaks(*link)) {
                 cases.push(Case { link, content: Content::Folder, ..pair.clone() });
             }
+            for (family, route) in over_utp(other) {
+                let content = Content::LargePieces;
+                cases.push(Case { link: Link::Utp, family, route, content, ..pair.clone() });
+            }
         }
     }
     cases.push(Case { leechers: Kind::OTHERS.to_vec(), ..Case::new(Kind::FastPeer, Kind::FastPeer) });
+    let mixed =
+        [Kind::Libtorrent, Kind::FastPeer, Kind::Rqbit, Kind::FastPeer, Kind::Libtorrent, Kind::Transmission];
+    cases.push(Case { leechers: mixed.to_vec(), mixed: true, ..Case::new(Kind::FastPeer, Kind::FastPeer) });
     let everyone = [&Kind::OTHERS[..], &[Kind::FastPeer]].concat();
     cases.push(Case { leechers: everyone, ..Case::new(Kind::Libtorrent, Kind::FastPeer) });
     cases
+}
+
+/// The address families over which a client speaks uTP, each with a tracker that takes no TCP between hosts.
+fn over_utp(other: Kind) -> impl Iterator<Item = (Family, Route)> {
+    let families = [(Family::V4, Route::UdpTracker), (Family::V6, Route::HttpTracker)];
+    families.into_iter().filter(move |(family, _)| {
+        other.speaks(Link::Utp) && (other != Kind::Transmission || *family == Family::V4)
+    })
 }
 
 /// Asks for each value by itself, so that a mistake in the table above can't leave one out.
@@ -56,6 +71,9 @@ fn every_value_was_run(passed: &[Case]) -> Result<()> {
             for link in [Link::Encrypted, Link::Rc4].into_iter().filter(|link| other.speaks(*link)) {
                 ran(&format!("{link:?}"), &|case| case.link == link)?;
             }
+            for (family, _) in over_utp(other) {
+                ran("uTP", &|case| (case.link, case.family) == (Link::Utp, family))?;
+            }
             ran("IPv4", &|case| case.family == Family::V4)?;
             ran("IPv6", &|case| case.family == Family::V6)?;
             if !matches!(leecher, Kind::Aria2 | Kind::Transmission) {
@@ -63,6 +81,7 @@ fn every_value_was_run(passed: &[Case]) -> Result<()> {
             }
         }
     }
+    ensure!(passed.iter().any(|case| case.mixed), "no swarm with mixed links passed");
     for seeder in [Kind::FastPeer, Kind::Libtorrent] {
         let swarm = |case: &&Case| case.seeder == seeder && case.leechers.len() >= Kind::OTHERS.len();
         ensure!(passed.iter().any(|case| swarm(&case)), "no swarm with {seeder} as its seeder passed");

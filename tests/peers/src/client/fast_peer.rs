@@ -43,7 +43,8 @@ impl FastPeer {
                 Link::Rc4 => {
                     command.env("FAST_PEER_ENCRYPTION", "require").env("FAST_PEER_ENCRYPTION_METHOD", "rc4")
                 }
-                Link::Tcp | Link::Utp => command,
+                Link::Tcp => command,
+                Link::Utp => command.env("FAST_PEER_TRANSPORT", "utp"),
             };
             discover(job, command);
         })?;
