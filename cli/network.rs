@@ -8,7 +8,7 @@ use crate::way::{HostPort, Outside, Way};
 use fast_peer_core::ip_filter::{Builder, IpFilter};
 use fast_peer_core::mse::Methods;
 use fast_peer_core::portmap::Mode;
-use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy};
+use fast_peer_core::session::{Config, DhtConfig, Encryption, Policy, Transports};
 use fast_peer_io::ip_filter;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -59,6 +59,8 @@ pub(crate) struct Network {
     #[arg(long, value_name = "FILE")]
     ip_filter: Vec<PathBuf>,
     #[command(flatten)]
+    transporting: Transporting,
+    #[command(flatten)]
     encrypting: Encrypting,
     #[command(flatten)]
     bootstrap: Bootstrap,
@@ -71,6 +73,34 @@ pub(crate) struct Network {
     /// Don't look for peers in the local network
     #[arg(long)]
     no_lsd: bool,
+}
+
+/// What carries connections to peers.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Transporting {
+    /// What carries connections to peers, those that we open and those that they open
+    #[arg(long, value_name = "TRANSPORT", default_value = "both")]
+    transport: Carry,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Carry {
+    /// TCP, and uTP where that is slow or fails
+    Both,
+    /// TCP alone
+    Tcp,
+    /// uTP alone, which gives way to other traffic
+    Utp,
+}
+
+impl Transporting {
+    pub(crate) const fn config(&self) -> Transports {
+        Transports {
+            tcp: matches!(self.transport, Carry::Both | Carry::Tcp),
+            utp: matches!(self.transport, Carry::Both | Carry::Utp),
+        }
+    }
 }
 
 /// Whether connections to peers are obfuscated.
@@ -173,6 +203,7 @@ impl Network {
             upload_slots: self.upload_slots as usize,
             pex: !self.no_pex,
             lsd: !self.no_lsd,
+            transports: self.transporting.config(),
             encryption: self.encrypting.config(),
             port_map: self.port_map.mode(),
             dht: (!self.no_dht).then(|| self.bootstrap.config(false)),

@@ -9,7 +9,7 @@ use crate::way::Outside;
 use fast_peer_core::dht::{Summary, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
 use fast_peer_core::magnet::Magnet;
-use fast_peer_core::session::{Config, Encryption, Event, Found, NewTorrent, Notice};
+use fast_peer_core::session::{Config, Encryption, Event, Found, NewTorrent, Notice, Transports};
 use fast_peer_core::torrent::known_peers::Source;
 use fast_peer_core::tracker::{
     Announce, AnnounceEvent, AnnounceRequest, Answer, MAX_PEERS, STOP_PATIENCE, TrackerError, TrackerUrl,
@@ -34,6 +34,8 @@ pub(super) struct Wanted<'a> {
     pub(super) peers: &'a [SocketAddr],
     /// The port that trackers are told.
     pub(super) port: u16,
+    /// What carries connections to peers.
+    pub(super) transports: Transports,
     /// Whether connections to peers are obfuscated.
     pub(super) encryption: Encryption,
     /// How long a tracker has to answer.
@@ -114,7 +116,8 @@ impl Finder {
         }
         let dht = wanted.dht.map(|bootstrap| bootstrap.config(true));
         let (pex, lsd, encryption) = (wanted.pex, wanted.lsd, wanted.encryption);
-        let config = Config { dht, pex, lsd, encryption, ..Config::default() };
+        let transports = wanted.transports;
+        let config = Config { dht, pex, lsd, transports, encryption, ..Config::default() };
         let (mut engine, _) = Engine::start(outside, config, Some(0..=0)).await?;
         engine.keep();
         if wanted.takes_part() {

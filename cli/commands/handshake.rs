@@ -13,7 +13,7 @@ use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::mse::{Agreed, Initiator, Method, Methods, Rc4};
 use fast_peer_core::rng::Rng;
-use fast_peer_core::session::{Config, Encryption, Policy};
+use fast_peer_core::session::{Config, Encryption, Policy, Transports};
 use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
@@ -87,6 +87,7 @@ impl Args {
             lsd: false,
             peers: &[],
             port: UNUSED_PORT,
+            transports: TCP,
             encryption: self.encrypting.config(),
             patience: TRACKER_PATIENCE,
         };
@@ -488,6 +489,9 @@ impl Talk {
 fn late(peer: SocketAddr, what: &str, limit: Duration) -> Failure {
     Failure::new(Exit::Timeout, format!("{peer}: {what} within {} s", limit.as_secs()))
 }
+
+/// Peers are greeted by TCP.
+const TCP: Transports = Transports { tcp: true, utp: false };
 
 /// Peers that are greeted at a time.
 const MAX_GREETINGS: usize = 20;

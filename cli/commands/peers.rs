@@ -4,7 +4,7 @@ use super::finder::{Finder, Heard, Wanted};
 use super::swarm::{Swarm, judge, tracker_url};
 use crate::engine::{self, interrupted};
 use crate::exit::{Exit, Failure};
-use crate::network::{Bootstrap, Encrypting};
+use crate::network::{Bootstrap, Encrypting, Transporting};
 use crate::output::{Output, one_line};
 use crate::way::{HostPort, Way};
 use fast_peer_core::dht::Summary;
@@ -34,6 +34,8 @@ pub(crate) struct Args {
     /// A peer to ask for others; may be repeated
     #[arg(long, value_name = "HOST:PORT", value_parser = HostPort::parse)]
     peer: Vec<HostPort>,
+    #[command(flatten)]
+    transporting: Transporting,
     #[command(flatten)]
     encrypting: Encrypting,
     #[command(flatten)]
@@ -77,6 +79,7 @@ impl Args {
                 lsd: asks(Source::Lsd),
                 peers: &outside.resolve(&self.peer).await?,
                 port: self.port,
+                transports: self.transporting.config(),
                 encryption: self.encrypting.config(),
                 patience: Duration::from_secs(self.timeout),
             };

@@ -309,7 +309,7 @@ impl Session {
     /// Does what is due. A call that is early, or made twice, changes nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.set_now(now);
-        let overslept = self.has_overslept(now);
+        self.recover_from_sleep(now);
         while let Some(&(at, due)) = self.due.first()
             && at <= now
         {
@@ -345,10 +345,6 @@ impl Session {
         if self.limits_due().is_some_and(|due| due.at <= now) {
             self.feed(now);
             self.unthrottle(now);
-        }
-        // What broke off while we slept has been seen by now.
-        if overslept {
-            self.recover_soon(now);
         }
         if self.stop_by.is_some_and(|at| at <= now) {
             self.say_stopped();
@@ -435,6 +431,7 @@ impl Session {
     /// Time never goes backwards in here.
     fn set_now(&mut self, now: Timestamp) {
         assert!(now >= self.now, "a driver's clock does not go backwards");
+        self.notice_sleep(now);
         self.now = now;
     }
 

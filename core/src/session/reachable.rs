@@ -22,6 +22,8 @@ pub(super) struct Surroundings {
     /// The port that torrents were last told of.
     announced: u16,
     recovered_at: Option<Timestamp>,
+    /// Whether the driver woke us much too late.
+    overslept: bool,
 }
 
 impl Surroundings {
@@ -84,10 +86,22 @@ impl Session {
         }
     }
 
-    /// Whether the driver did not wake us when it should have: then the host has slept, and whoever was connected has
-    /// given us up.
-    pub(super) fn has_overslept(&self, now: Timestamp) -> bool {
-        self.poll_timeout().is_some_and(|due| now.since(due.at) > OVERSLEPT)
+    /// Sees whether the driver did not wake us when it should have: then the host has slept, and whoever was connected
+    /// has given us up.
+    pub(super) fn notice_sleep(&mut self, now: Timestamp) {
+        if now.since(self.now) > OVERSLEPT {
+            // What was due before the last input could not be seen to before it.
+            let asked = self.poll_timeout().map(|due| due.at.max(self.now));
+            self.surroundings.overslept |= asked.is_some_and(|at| now.since(at) > OVERSLEPT);
+        }
+    }
+
+    /// Begins anew after sleep, when what broke off meanwhile has been seen: that was due before.
+    pub(super) fn recover_from_sleep(&mut self, now: Timestamp) {
+        if core::mem::take(&mut self.surroundings.overslept) {
+            let rested = self.surroundings.recovered_at.map_or(now, |at| at + RECOVERY_GAP);
+            self.due.insert((rested.max(now), Due::Recovery));
+        }
     }
 
     /// Begins anew with everybody, now or a while after the last time: interfaces can come and go quickly.

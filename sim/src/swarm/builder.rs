@@ -252,6 +252,7 @@ fn bounds(config: &Config) -> Bounds {
         unchoked: config.upload_slots as u32,
         messages: MESSAGES,
         encryption: config.encryption,
+        utp: config.transports.utp,
         stop_within: STOP_LIMIT,
     }
 }

@@ -22,6 +22,7 @@ use fast_peer_core::session::{
 };
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
+use fast_peer_core::utp::is_utp;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -175,6 +176,9 @@ impl World {
             Event::SetIpFilter { filter } => self.observe(host, &Observation::SetIpFilter { filter }),
             Event::SetLimits { up_bytes_per_s, .. } => {
                 self.observe(host, &Observation::SetUpLimit { bytes_per_s: *up_bytes_per_s });
+            }
+            Event::Datagram { from, data } if self.client(host).session.utp().is_some() && is_utp(data) => {
+                self.observe(host, &Observation::UtpCame { from: *from, data });
             }
             Event::Stop => self.observe(host, &Observation::Stopping),
             _ => {}
@@ -538,7 +542,8 @@ impl World {
             });
             books.push((id, peers.collect::<Vec<_>>()));
             let Some(shared) = torrents.get_mut(&id) else { continue };
-            if let Some(status) = session.status(id) {
+            // What streams of uTP carry is seen as datagrams alone.
+            if let Some(status) = session.status(id).filter(|_| session.utp().is_none()) {
                 let counted = Account {
                     received: status.down_bytes,
                     sent: status.up_bytes,
@@ -577,6 +582,9 @@ impl World {
                 self.host_at(to.ip()).is_some_and(|to| matches!(self.host(to).role, Role::Tracker(_)));
             if !to_tracker {
                 self.observe(host, &Observation::Datagram { to: Some(to), data: &data });
+            }
+            if self.client(host).session.utp().is_some() && is_utp(&data) {
+                self.observe(host, &Observation::UtpSent { to, data: &data });
             }
             self.send_datagram(host, to, data);
         }

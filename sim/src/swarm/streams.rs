@@ -138,6 +138,12 @@ impl World {
         }
     }
 
+    /// Somebody sends `host` a datagram and says that it is from elsewhere.
+    pub(super) fn forge(&mut self, from: SocketAddr, host: HostId, data: Bytes) {
+        let to = self.host(host).addr;
+        self.queue.push(self.now, What::Datagram(Box::new(Datagram { from, to, data })));
+    }
+
     /// Sends a datagram to everybody in the local network of `host`.
     pub(super) fn multicast(&mut self, host: HostId, group: Group, data: &Bytes) {
         let from = SocketAddr::new(self.host(host).addr.ip(), group.addr().port());

@@ -138,7 +138,7 @@ struct Known {
     state: State,
     /// In a row.
     failures: u8,
-    /// Whether a connection to it ever worked.
+    /// Whether a connection with it ever worked.
     proven: bool,
     /// Whether it wants nothing any more, as it or others said (BEP 21).
     seed: bool,
@@ -705,6 +705,8 @@ impl KnownPeers {
             }
             Parting::Lost => {
                 known.failures = 0;
+                // Also if it was the other end that dialled.
+                known.proven = true;
                 if known.sources.has(Source::Manual) || is_local(addr.ip()) {
                     NAMED_WAITS[0]
                 } else {

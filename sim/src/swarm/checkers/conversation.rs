@@ -328,7 +328,8 @@ impl Conversations {
         }
         // A request that was chosen in the endgame may wait for its socket while the endgame ends.
         let endgame = torrent.endgame_at.is_some_and(|was| at.since(was) <= ENDGAME_LASTS);
-        hold(owners == 0 || endgame, "INV-S-09", || {
+        // What comes by uTP is not seen, so that more blocks seem to be free than are.
+        hold(owners == 0 || endgame || self.bounds.utp, "INV-S-09", || {
             let (fresh, first) = (torrent.blocks.fresh, torrent.blocks.first_fresh());
             format!("{raw} is asked for twice while {fresh} blocks are free, the first in piece {first:?}")
         })

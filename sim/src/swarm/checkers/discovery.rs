@@ -74,6 +74,11 @@ impl Discovery {
                     talk.their_id = theirs.ids.id(Extension::UtPex).or(talk.their_id);
                 }
             }
+            // Of connections by uTP no more is seen.
+            Observation::UtpCame { from, .. } => {
+                self.dialled.insert(from);
+                self.let_in.insert(from.ip());
+            }
             Observation::Sent { conn, frame, .. } => return self.on_sent(at, conn, frame),
             _ => {}
         }

@@ -14,6 +14,7 @@ mod metadata;
 mod obfuscation;
 mod rates;
 mod storage;
+mod utp;
 
 use bytes::Bytes;
 use core::fmt;
@@ -96,6 +97,10 @@ pub(crate) enum Observation<'a> {
     Stopping,
     /// A part of a piece was written.
     Written { torrent: TorrentId, piece: u32, begin: u32, len: u32 },
+    /// A packet of uTP came.
+    UtpCame { from: SocketAddr, data: &'a [u8] },
+    /// A packet of uTP leaves.
+    UtpSent { to: SocketAddr, data: &'a [u8] },
     /// Time had come, and the client did what was due.
     TimedOut,
     /// The client counts a piece as had; `good` if the disk holds its bytes.
@@ -153,6 +158,8 @@ pub(crate) struct Bounds {
     pub(crate) messages: u64,
     pub(crate) stop_within: Duration,
     pub(crate) encryption: Encryption,
+    /// Whether it may have connections by uTP, of which a bystander reads no message.
+    pub(crate) utp: bool,
 }
 
 /// How a rule was broken.
@@ -180,6 +187,7 @@ pub(crate) struct Checkers {
     obfuscation: obfuscation::Obfuscation,
     rates: rates::Rates,
     storage: storage::Storage,
+    utp: utp::Utp,
     checks: u64,
 }
 
@@ -195,6 +203,7 @@ impl Checkers {
             obfuscation: obfuscation::Obfuscation::new(bounds),
             rates: rates::Rates::new(bounds),
             storage: storage::Storage::default(),
+            utp: utp::Utp::default(),
             checks: 0,
         }
     }
@@ -241,6 +250,7 @@ impl Checkers {
             .and_then(|()| self.obfuscation.observe(observation))
             .and_then(|()| self.storage.observe(observation))
             .and_then(|()| self.rates.observe(at, observation))
+            .and_then(|()| self.utp.observe(observation))
             .and_then(|()| accounts::observe(observation))
             .map_err(|Breach { rule, what }| Box::new(Violation { rule, at, who: who.to_owned(), what }))
     }
@@ -259,6 +269,7 @@ mod tests {
         messages: 1000,
         stop_within: Duration::from_secs(5),
         encryption: PLAIN,
+        utp: false,
     };
 
     /// Fails unless the verdict names `rule`.

@@ -10,6 +10,7 @@ mod obfuscation;
 mod trackerless;
 mod troubles;
 mod users;
+mod utp;
 
 use super::builder::{Has, Setup};
 use super::content::Plan;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Scenario> {
         trackerless::ALL,
         troubles::ALL,
         users::ALL,
+        utp::ALL,
     ]
     .concat()
 }
