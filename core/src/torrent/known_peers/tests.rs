@@ -1,6 +1,6 @@
+use super::waits::{PROVEN_WAITS, STRANGER_WAITS, USELESS_WAIT};
 use super::{
-    DIALS_PER_TELLER, FORGET_AFTER, KnownPeers, Limits, PORTS_PER_ADDRESS, PROVEN_WAITS, Parting, Refusal,
-    STRANGER_WAITS, Source, USELESS_WAIT,
+    DIALS_PER_TELLER, FORGET_AFTER, KnownPeers, Limits, PORTS_PER_ADDRESS, Parting, Refusal, Source,
 };
 use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
