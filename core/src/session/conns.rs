@@ -255,6 +255,15 @@ impl Session {
             self.turn_away(conn, Reason::UnknownTorrent);
             return None;
         };
+        // Streams of uTP come from the port to which ours go, so both ends see at once that they called each other.
+        if let Some(ours) = self.torrents.get(&torrent)?.torrent.dialling(remote) {
+            let theirs = Decoder::peek_peer_id(input)?;
+            if self.torrents.get(&torrent)?.torrent.yields_to(remote, theirs) {
+                self.with_torrent(now, torrent, |torrent, out| {
+                    torrent.hang_up(now, ours, Reason::Duplicate, out);
+                });
+            }
+        }
         let accepted =
             self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, out))?;
         if let Err(reason) = accepted {

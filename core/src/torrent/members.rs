@@ -4,7 +4,7 @@ use super::choking::Standing;
 use super::known_peers::{Parting, Refusal, Source, UtpHint};
 use super::{Action, Content, Phase, Torrent, handshake};
 use crate::bitfield::Bitfield;
-use crate::id::ConnId;
+use crate::id::{ConnId, PeerId};
 use crate::lengths::{Block, MAX_PIECES, PieceIndex};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::metadata;
@@ -81,6 +81,21 @@ impl Torrent {
     /// An obfuscated connection to `remote` failed: it is dialled again without, and at once.
     pub(crate) fn dial_plain(&mut self, remote: SocketAddr) {
         self.known.dial_plain(remote);
+    }
+
+    /// The connection to `remote` that we open and that has not greeted us.
+    pub(crate) fn dialling(&self, remote: SocketAddr) -> Option<ConnId> {
+        let ours = self.members.values().find(|member| {
+            let peer = &member.peer;
+            peer.is_outgoing() && !peer.is_open() && peer.remote() == remote
+        });
+        ours.map(|member| member.peer.conn())
+    }
+
+    /// Whether we give up calling `remote` for its call. Where two of our kind call each other the one of the lower id
+    /// stays; with others, which may always insist on their own, the next call decides.
+    pub(crate) fn yields_to(&self, remote: SocketAddr, theirs: PeerId) -> bool {
+        theirs < self.common.peer_id || self.known.failures(remote) > 0
     }
 
     pub(crate) fn accept(

@@ -4,7 +4,7 @@ use super::handshake::{HANDSHAKE_LEN, HANDSHAKE_START, Handshake, INFO_HASH_END}
 use super::message::{HashSpan, Message, PIECE_HEAD_LEN, RawBlock, id};
 use super::offence::Offence;
 use crate::bitfield::Bitfield;
-use crate::id::InfoHash;
+use crate::id::{InfoHash, PeerId};
 use crate::lengths::{BLOCK_LEN, MAX_PIECES};
 use bytes::{Buf as _, Bytes, BytesMut};
 use core::fmt;
@@ -74,6 +74,12 @@ impl Decoder {
     pub fn peek_info_hash(input: &BytesMut) -> Option<InfoHash> {
         let (head, info_hash) = input.first_chunk::<INFO_HASH_END>()?.split_last_chunk()?;
         head.starts_with(HANDSHAKE_START).then_some(InfoHash(*info_hash))
+    }
+
+    /// Who sends a handshake, as soon as all of it is there.
+    pub fn peek_peer_id(input: &BytesMut) -> Option<PeerId> {
+        let (_, peer_id) = input.first_chunk::<HANDSHAKE_LEN>()?.split_last_chunk()?;
+        Some(PeerId(*peer_id))
     }
 
     /// Takes the next frame from `input`, or `None` if more bytes are needed. After an offence nothing is taken, and

@@ -457,6 +457,11 @@ impl KnownPeers {
         self.peers.get(&canonical(addr)).is_some_and(|known| known.plain)
     }
 
+    /// How often a connection to `addr` failed in a row.
+    pub fn failures(&self, addr: SocketAddr) -> u8 {
+        self.peers.get(&canonical(addr)).map_or(0, |known| known.failures)
+    }
+
     /// Notes how `addr`, if it is known, is reached by uTP: what was found out, or what others say.
     pub fn note_utp(&mut self, addr: SocketAddr, hint: UtpHint) {
         if let Some(known) = self.peers.get_mut(&canonical(addr)) {
