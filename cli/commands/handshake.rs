@@ -14,12 +14,12 @@ use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::mse::{Agreed, Initiator, Method, Methods, Rc4};
 use fast_peer_core::rng::Rng;
-use fast_peer_core::session::{Config, Encryption, Policy, Transport, Transports};
+use fast_peer_core::session::{Config, Encryption, NetError, Policy, Transport, Transports};
 use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
     self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
 };
-use fast_peer_io::net::Net as _;
+use fast_peer_io::net::{Net as _, net_error};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -238,7 +238,12 @@ async fn open(
         biased;
         opened = &mut by_tcp => match opened {
             Ok(opened) => Ok(opened),
-            Err(error) => by_utp.await.map_err(|_: io::Error| error),
+            Err(error) if net_error(&error) == NetError::Proxy => Err(error),
+            // What TCP met says more than silence.
+            Err(error) => match timeout(UTP_LIMIT, by_utp).await {
+                Ok(Ok(opened)) => Ok(opened),
+                _ => Err(error),
+            },
         },
         opened = &mut by_utp => match opened {
             Ok(opened) => Ok(opened),
@@ -552,6 +557,9 @@ fn late(peer: SocketAddr, what: &str, limit: Duration) -> Failure {
 
 /// How long TCP has before uTP is tried too.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long uTP may take once TCP has failed.
+const UTP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Peers that are greeted at a time.
 const MAX_GREETINGS: usize = 20;

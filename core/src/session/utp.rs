@@ -11,7 +11,7 @@ use crate::machine::{Machine as _, Timestamp};
 use crate::store::payload::Payload;
 use crate::torrent::known_peers::UtpHint;
 use crate::utp::{self, End, StreamId};
-use crate::wire::PIECE_HEAD_LEN;
+use crate::wire::{HANDSHAKE_LEN, PIECE_HEAD_LEN};
 use bytes::Bytes;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -27,6 +27,8 @@ pub(super) struct Carrier {
     cutter: Cutter,
     /// When bytes that were left for later are looked at.
     cut_due: Option<Timestamp>,
+    /// Whether our handshake was written to the stream.
+    greeted: bool,
 }
 
 /// What can carry a connection.
@@ -209,7 +211,19 @@ impl Session {
             // Only a simulated peer has no content, and its torrent is all zeros.
             Segment::Payload(Payload::Length(len)) => alloc::vec![0; len as usize].into(),
         });
-        utp.write(now, stream, data, &mut self.pending.utp);
+        let out = &mut self.pending.utp;
+        match self.conns.get_mut(&conn).filter(|entry| !entry.carrier.greeted) {
+            None => utp.write(now, stream, data, out),
+            Some(entry) => {
+                // Some hear nothing that is in one packet with the handshake before another packet comes (Transmission).
+                let parts = data.flat_map(|mut data| {
+                    let rest = data.split_off(data.len().min(HANDSHAKE_LEN));
+                    [data, rest]
+                });
+                entry.carrier.greeted = entry.link.is_open();
+                utp.write_apart(now, stream, parts, out);
+            }
+        }
         // There may be more, until a pull brings nothing.
         self.pending.pulls.push_back(conn);
         self.drain_utp(now);

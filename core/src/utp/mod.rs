@@ -208,6 +208,22 @@ impl Utp {
         }
     }
 
+    /// The same, and no packet holds bytes of two of these parts.
+    pub fn write_apart(
+        &mut self,
+        now: Timestamp,
+        id: StreamId,
+        data: impl IntoIterator<Item = Bytes>,
+        out: &mut Outbox<Action>,
+    ) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.write(data);
+            stream.set_apart();
+            stream.on_written(now);
+            self.settle(id, out);
+        }
+    }
+
     /// Says how many bytes of a stream may come, from those on that came in order. What was promised isn't taken back.
     pub fn set_credit(&mut self, id: StreamId, bytes: u32, out: &mut Outbox<Action>) {
         if let Some(stream) = self.streams.get_mut(&id) {

@@ -17,6 +17,8 @@ pub(super) struct Send {
     fresh: u64,
     /// The run in which those lie.
     fresh_run: usize,
+    /// Before this no packet holds bytes of two runs.
+    apart: u64,
     /// The number of the first packet in `packets`.
     first: u16,
     packets: VecDeque<Sent>,
@@ -101,6 +103,7 @@ impl Send {
             written: 0,
             fresh: 0,
             fresh_run: 0,
+            apart: 0,
             first,
             packets: VecDeque::new(),
             order: VecDeque::new(),
@@ -119,6 +122,11 @@ impl Send {
             self.written += data.len() as u64;
             self.runs.push_back((start, data));
         }
+    }
+
+    /// What was written so far goes in packets that end where a run ends.
+    pub(super) fn set_apart(&mut self) {
+        self.apart = self.written;
     }
 
     /// Forgets what was written but never sent.
@@ -206,7 +214,10 @@ impl Send {
 
     /// A packet with the next bytes that were never sent, `max` at most.
     pub(super) fn peek_fresh(&self, max: usize) -> Option<Outgoing> {
-        let len = self.waiting().min(max);
+        let mut len = self.waiting().min(max);
+        if let Some((start, run)) = self.runs.get(self.fresh_run).filter(|_| self.fresh < self.apart) {
+            len = len.min((start + run.len() as u64 - self.fresh) as usize);
+        }
         (len > 0).then(|| Outgoing { seq: self.next_seq(), len, fin: false, start: self.fresh })
     }
 

@@ -212,6 +212,10 @@ impl Stream {
         }
     }
 
+    pub(super) fn set_apart(&mut self) {
+        self.send.set_apart();
+    }
+
     pub(super) fn set_credit(&mut self, credit: u32) {
         if self.receive.set_credit(credit) && self.phase == Phase::Open {
             self.ack_due = true;

@@ -521,6 +521,28 @@ fn answers_of_many_packets_are_one() {
     assert_eq!((answers.len(), answers[0].kind), (1, Kind::State));
 }
 
+#[test]
+fn parts_that_were_written_apart_share_no_packet() {
+    let mut world = World::new(1, CLEAN, [0, 0]);
+    world.connect();
+    assert!(world.run(Duration::from_secs(1), |world| world.ends[0].connected));
+    let (now, mut out) = (world.now, Outbox::new());
+    let End1 { utp, stream: Some(stream), .. } = &mut world.ends[0] else { panic!("it is open") };
+    let stream = *stream;
+    let parts = |lens: &'static [usize]| lens.iter().map(|len| Bytes::from(vec![0; *len]));
+    utp.write_apart(now, stream, parts(&[68, 0, 100, 1500]), &mut out);
+    utp.write(now, stream, parts(&[10, 20]), &mut out);
+    let mut lens = vec![];
+    let mut buffer = BytesMut::new();
+    while let Some(transmit) = utp.poll_transmit(now, &mut buffer, 9) {
+        for data in buffer.chunks(transmit.segment_len) {
+            lens.extend(Some(Packet::parse(data).unwrap().payload.len()).filter(|len| *len > 0));
+        }
+        buffer.clear();
+    }
+    assert!(matches!(lens[..], [68, 100, full, rest, 30] if full + rest == 1500), "{lens:?}");
+}
+
 fn packet(kind: Kind, connection: u16, seq: u16, ack: u16) -> Bytes {
     let mut bytes = BytesMut::new();
     Header { kind, connection, timestamp: 1, difference: 0, window: 1 << 16, seq, ack }.encode(&mut bytes);
