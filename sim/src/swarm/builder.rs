@@ -34,7 +34,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Everything as usual, behind this link, but for [`PLAIN`] and [`TCP`].
+    /// Everything as usual, behind this link, but that connections are not obfuscated, and carried by TCP.
     pub fn new(access: Access) -> Self {
         Self { access, disk: DiskModel::default(), config: settings(), addr: None }
     }
