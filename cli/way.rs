@@ -16,8 +16,9 @@ pub(crate) struct Way {
     /// Nothing leaves by another, names of hosts included [default: all]
     #[arg(long, value_name = "NAME|ADDRESS", alias = "bind")]
     interface: Vec<String>,
-    /// SOCKS5 proxy for everything but servers in NO_PROXY: socks5h://USER:PASSWORD@HOST:PORT, with or without login and port. With socks5:// names
-    /// are looked up here, past the proxy. Nobody can connect to this host then [default: ALL_PROXY]
+    /// SOCKS5 proxy for everything but servers in NO_PROXY: socks5h://USER:PASSWORD@HOST:PORT, with or without login and
+    /// port. With socks5:// names are looked up here, past the proxy. Nobody can connect to this host then [default:
+    /// ALL_PROXY]
     #[arg(long, value_name = "URL", value_parser = proxy)]
     proxy: Option<Wanted>,
 }

@@ -120,8 +120,8 @@ impl Session {
 
     /// Appends what is to be written to a connection now; blocks as far as `budget` bytes go, messages always.
     ///
-    /// A pull is an input: what it brings counts as said. After [`Action::WantWrite`] the driver pulls whenever the
-    /// connection can take more, until a pull brings nothing.
+    /// A pull is an input: what it brings counts as said. After [`Action::WantWrite`](super::Action::WantWrite) the driver
+    /// pulls whenever the connection can take more, until a pull brings nothing.
     pub fn poll_stream(&mut self, now: Timestamp, conn: ConnId, budget: usize, batch: &mut WriteBatch) {
         self.set_now(now);
         self.initiate(now, conn);
