@@ -22,11 +22,15 @@ use crate::store::op::{self, DiskError, DiskOp, DiskOutput, HashInput, HashOp, H
 use crate::store::payload::Payload;
 use crate::store::{self, Store};
 use crate::torrent::discovery::{self, Discovery, Need, Trackers, Us};
+use crate::torrent::holepunch::{self, Holepunch};
 use crate::tracker::{
     Announce, AnnounceId, AnnounceRequest, Announcer, AnnouncerAction, AnnouncerEvent, Answer, AskId,
     Question, RetryIn, TrackerError, UdpAction, UdpEvent, UdpTrackers, parse_tiers,
 };
-use crate::wire::{self, Handshake, MAX_METADATA_LEN, Message, PexFlags, PexMessage, RawBlock, Reserved};
+use crate::wire::{
+    self, Handshake, HolepunchError, HolepunchMessage, MAX_METADATA_LEN, Message, PexFlags, PexMessage,
+    RawBlock, Reserved,
+};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -61,6 +65,12 @@ fn the_metadata_keeps_the_laws() {
 fn the_peer_exchange_keeps_the_laws() {
     let tally = live_many::<Telling>();
     assert!(tally.said > 200 && tally.woken > 200, "{tally:?}");
+}
+
+#[test]
+fn the_holepunch_keeps_the_laws() {
+    let tally = live_many::<Punching>();
+    assert!(tally.said > 300 && tally.woken > 50, "{tally:?}");
 }
 
 #[test]
@@ -608,6 +618,50 @@ impl Subject for Telling {
 
     fn feed(&mut self, now: Timestamp, input: &pex::Event, out: &mut Outbox<pex::Action>) {
         self.0.handle_event(now, input.clone(), out);
+    }
+}
+
+/// Peers that want to be brought together, or that we want to be.
+#[derive(Debug)]
+struct Punching(Holepunch);
+
+impl Subject for Punching {
+    type Input = holepunch::Event;
+    type Machine = Holepunch;
+
+    fn new(_now: Timestamp, _rng: &mut Rng) -> Self {
+        Self(Holepunch::new())
+    }
+
+    fn machine(&mut self) -> &mut Holepunch {
+        &mut self.0
+    }
+
+    fn draw(&self, rng: &mut Rng) -> holepunch::Event {
+        let peer = ConnId(rng.below(12));
+        let mut addr = || SocketAddr::from(([45, 1, rng.below(20) as u8, 1], 1 + rng.below(2) as u16));
+        let (addr, other) = (addr(), addr());
+        match rng.below(16) {
+            0 => holepunch::Event::Connected { addr },
+            1..=4 => holepunch::Event::DialFailed { addr },
+            5 => holepunch::Event::Gone { peer },
+            6..=8 => {
+                let message = match rng.below(3) {
+                    0 => HolepunchMessage::Connect(other),
+                    1 => HolepunchMessage::Error(other, HolepunchError::from_code(rng.below(6) as u32)),
+                    _ => HolepunchMessage::Rendezvous(other),
+                };
+                holepunch::Event::Heard { peer, message }
+            }
+            9..=11 => holepunch::Event::Member { peer, addr, speaks: rng.below(4) > 0 },
+            12 => holepunch::Event::Own { addr },
+            _ => holepunch::Event::Told { peer, addr },
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp, input: &holepunch::Event, out: &mut Outbox<holepunch::Action>) {
+        self.0.handle_event(now, input.clone(), out);
+        self.0.check_invariants();
     }
 }
 
