@@ -121,6 +121,9 @@ impl Session {
     }
 
     pub(super) fn on_utp_datagram(&mut self, now: Timestamp, from: SocketAddr, data: Bytes) {
+        if self.filter.blocks(from.ip()) {
+            return;
+        }
         if let Some(utp) = &mut self.utp {
             utp.handle_datagram(now, from, data, &mut self.pending.utp);
             self.drain_utp(now);

@@ -145,7 +145,7 @@ impl Utp {
         remote: SocketAddr,
         out: &mut Outbox<Action>,
     ) -> Option<StreamId> {
-        if self.streams.len() >= self.config.max_streams {
+        if !self.make_place() {
             return None;
         }
         let free = |name: u16| !self.by_name.contains_key(&(remote, name));
@@ -372,7 +372,7 @@ impl Utp {
             return None;
         }
         self.half_open.remove(&(from, header.connection));
-        if self.streams.len() >= self.config.max_streams {
+        if !self.make_place() {
             return None;
         }
         let (hears, says) = (header.connection, header.connection.wrapping_sub(1));
@@ -396,7 +396,7 @@ impl Utp {
             }
             return;
         }
-        if self.streams.len() >= self.config.max_streams {
+        if self.is_full() && !self.streams.values().any(|stream| stream.is_ending()) {
             return;
         }
         let name = header.connection.wrapping_add(1);
@@ -420,6 +420,20 @@ impl Utp {
             ack: header.seq,
         };
         self.reply(from, state, out);
+    }
+
+    fn is_full(&self) -> bool {
+        self.streams.len() >= self.config.max_streams
+    }
+
+    /// Whether there is a place for one more stream; what only waits to be forgotten gives up its own.
+    fn make_place(&mut self) -> bool {
+        if self.is_full()
+            && let Some(id) = self.streams.iter().find(|(_, stream)| stream.is_ending()).map(|(id, _)| *id)
+        {
+            self.remove(id);
+        }
+        !self.is_full()
     }
 
     fn may_reset(&mut self, now: Timestamp) -> bool {

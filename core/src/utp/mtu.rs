@@ -53,7 +53,7 @@ impl Mtu {
         }
         // What the link and most networks carry comes before any search between.
         let likely = [self.most, self.common];
-        let likely = likely.into_iter().find(|size| *size > self.good && *size <= self.limit);
+        let likely = likely.into_iter().find(|size| *size > self.good + 1 && *size <= self.limit);
         let half = self.good + (self.limit - self.good).div_ceil(2);
         likely.or((half >= self.good + STEP).then_some(half))
     }

@@ -28,8 +28,9 @@ pub(super) struct Send {
     lost: VecDeque<u16>,
     in_flight: usize,
     next_tx: u64,
-    /// The latest sending of which we know that it arrived.
+    /// The latest sending of which we know that it arrived, and when it was.
     arrived_tx: u64,
+    arrived_at: Timestamp,
     /// How many sendings later one has to arrive for an earlier one to count as lost.
     reordering: u64,
     fin: bool,
@@ -111,6 +112,7 @@ impl Send {
             in_flight: 0,
             next_tx: 1,
             arrived_tx: 0,
+            arrived_at: Timestamp::ZERO,
             reordering: MIN_REORDERING,
             fin: false,
         }
@@ -337,45 +339,47 @@ impl Send {
             acked.latest_tx = sent.tx;
             acked.sent_at = (!sent.again).then_some(sent.at);
         }
-        self.arrived_tx = self.arrived_tx.max(sent.tx);
+        if sent.tx > self.arrived_tx {
+            (self.arrived_tx, self.arrived_at) = (sent.tx, sent.at);
+        }
         if sent.padding > 0 {
             acked.probe = Some((sent.len + sent.padding) as usize);
         }
     }
 
-    /// Takes packets for lost before which several arrived that were sent later.
-    pub(super) fn find_losses(&mut self) -> Losses {
-        self.lose_while(|tx, arrived, reordering| tx + reordering <= arrived)
+    /// Takes packets for lost before which several arrived that were sent later, or one that was sent `late` later.
+    pub(super) fn find_losses(&mut self, late: Duration) -> Losses {
+        let (tx, at, reordering) = (self.arrived_tx, self.arrived_at, self.reordering);
+        self.lose_while(|sent| sent.tx + reordering <= tx || sent.tx < tx && sent.at + late <= at)
     }
 
     /// Takes all packets for lost.
     pub(super) fn lose_all(&mut self) -> Losses {
-        let losses = self.lose_while(|_, _, _| true);
+        let losses = self.lose_while(|_| true);
         let first = self.first;
         self.lost.make_contiguous().sort_unstable_by_key(|seq| seq.wrapping_sub(first));
         losses
     }
 
-    /// Sends the first packet that is missing again, whether it is lost or not.
-    pub(super) fn hurry_first(&mut self) {
+    /// Sends the first packet that is missing again, whether it is lost or not. Gives its size if it was to find out
+    /// whether one of that can arrive.
+    pub(super) fn hurry_first(&mut self) -> Option<usize> {
         let seq = self.first;
-        if let Some(sent) = self.packets.front_mut()
-            && sent.state == State::Flying
-        {
-            sent.state = State::Lost;
-            sent.hurried = true;
-            self.in_flight -= sent.len as usize;
-            self.lost.push_front(seq);
-        }
+        let sent = self.packets.front_mut().filter(|sent| sent.state == State::Flying)?;
+        sent.state = State::Lost;
+        sent.hurried = true;
+        self.in_flight -= sent.len as usize;
+        self.lost.push_front(seq);
+        (sent.padding > 0).then_some((sent.len + sent.padding) as usize)
     }
 
-    fn lose_while(&mut self, is_lost: impl Fn(u64, u64, u64) -> bool) -> Losses {
+    fn lose_while(&mut self, is_lost: impl Fn(&Sent) -> bool) -> Losses {
         let mut losses = Losses::default();
         while let Some((tx, seq)) = self.order.front().copied() {
             let at = distance(self.first, seq);
             let sent = usize::try_from(at).ok().and_then(|at| self.packets.get_mut(at));
             if let Some(sent) = sent.filter(|sent| sent.tx == tx && sent.state == State::Flying) {
-                if !is_lost(tx, self.arrived_tx, self.reordering) {
+                if !is_lost(sent) {
                     break;
                 }
                 sent.state = State::Lost;

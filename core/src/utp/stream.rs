@@ -65,6 +65,8 @@ struct Timers {
     resend: Option<Timestamp>,
     /// When the first packet that is missing goes again, to learn of the others.
     tail: Option<Timestamp>,
+    /// How often it went since something arrived.
+    tails: u32,
     /// When the remote is asked whether it has room again.
     poke: Option<Timestamp>,
     /// When it is forgotten, whatever it waits for.
@@ -144,7 +146,15 @@ impl Stream {
             poke_due: false,
             repeated_acks: 0,
             blocked: false,
-            timers: Timers { resend: None, tail: None, poke: None, linger: None, heard: now, said: now },
+            timers: Timers {
+                resend: None,
+                tail: None,
+                tails: 0,
+                poke: None,
+                linger: None,
+                heard: now,
+                said: now,
+            },
             timeouts: 0,
             filed: None,
             is_ready: false,
@@ -210,6 +220,11 @@ impl Stream {
             data.into_iter().for_each(|data| self.send.write(data));
             self.room();
         }
+    }
+
+    /// Whether its parent has no more to do with it.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending | Phase::Over)
     }
 
     pub(super) fn set_apart(&mut self) {
@@ -290,11 +305,13 @@ impl Stream {
         let (before, outstanding) = (self.send.in_flight(), self.send.is_outstanding());
         let last = self.send.last_acked();
         let news = distance(last, header.ack);
+        // Else it only tells of room (RFC 5681).
+        let same_room = header.window == self.their_window;
         let acked = self.send.on_ack(now, header.ack, packet.sack, self.ledbat.least_rtt());
         if news >= 0 {
             // What was sent while there was no room has been thrown away.
             if self.their_window == 0 && header.window > 0 && self.send.is_outstanding() {
-                self.send.hurry_first();
+                self.hurry_first(now);
             }
             self.their_window = header.window;
         }
@@ -308,11 +325,16 @@ impl Stream {
             self.repeated_acks = 0;
             self.timeouts = 0;
             self.restart(now);
-        } else if header.kind == Kind::State && news == 0 && outstanding && packet.sack.is_empty() {
+        } else if header.kind == Kind::State
+            && news == 0
+            && outstanding
+            && same_room
+            && packet.sack.is_empty()
+        {
             self.repeated_acks += 1;
             // BEP 29: also a remote without selective acknowledgements tells of a loss.
             if self.repeated_acks == REPEATED_ACKS {
-                self.send.hurry_first();
+                self.hurry_first(now);
                 let next = self.send.next_tx();
                 self.ledbat.on_lost(1, next - 1, next, payload);
             }
@@ -325,7 +347,7 @@ impl Stream {
             self.ledbat.on_spurious();
         }
         if acked.packets > 0 {
-            let losses = self.send.find_losses();
+            let losses = self.send.find_losses(self.tail_wait());
             self.on_losses(now, losses);
         }
         if self.their_window as usize >= MIN_ROOM.min(self.send.waiting()) {
@@ -523,6 +545,7 @@ impl Stream {
 
     /// Waits anew for an answer to what is on its way.
     fn restart(&mut self, now: Timestamp) {
+        self.timers.tails = 0;
         if self.send.is_outstanding() {
             self.timers.resend = Some(now + backed_off(self.ledbat.timeout(), self.timeouts));
             self.timers.tail = (self.timeouts == 0).then(|| now + self.tail_wait());
@@ -532,7 +555,17 @@ impl Stream {
     }
 
     fn tail_wait(&self) -> Duration {
-        self.ledbat.rtt().map_or(MAX_TIMEOUT, |rtt| 2 * rtt) + TAIL_GRACE
+        let wait = self.ledbat.rtt().map_or(MAX_TIMEOUT, |rtt| 2 * rtt) + TAIL_GRACE;
+        // What took the packet may still be there.
+        backed_off(wait, self.timers.tails)
+    }
+
+    /// Sends the first packet that is missing again. If it was to find out whether so long a packet arrives, that stays
+    /// open.
+    fn hurry_first(&mut self, now: Timestamp) {
+        if let Some(size) = self.send.hurry_first() {
+            self.mtu.on_lost(now, size);
+        }
     }
 
     /// Sees to it that a remote without room is asked again.
@@ -561,8 +594,9 @@ impl Stream {
             self.on_silence(now, out);
         }
         if due(self.timers.tail) {
-            self.timers.tail = None;
-            self.send.hurry_first();
+            self.timers.tails += 1;
+            self.timers.tail = Some(now + self.tail_wait());
+            self.hurry_first(now);
         }
         if due(self.timers.poke) {
             self.timers.poke = None;

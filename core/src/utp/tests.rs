@@ -394,6 +394,39 @@ fn streams_are_as_many_as_may_be() {
 }
 
 #[test]
+fn what_was_closed_gives_up_its_place() {
+    let config = Config { max_streams: 1, ..Config::default() };
+    let mut utp = Utp::new(config, Rng::from_number(1));
+    let (mut out, now) = (Outbox::new(), Timestamp::ZERO);
+    utp.handle_datagram(now, addr(1), packet(Kind::Syn, 10, 100, 0), &mut out);
+    let state = pull(&mut utp, now).remove(0);
+    utp.handle_datagram(now, addr(1), packet(Kind::State, 11, 101, state.seq.wrapping_sub(1)), &mut out);
+    let open = out.iter().find_map(|action| match action {
+        Action::Incoming { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    assert_eq!(utp.connect(now, addr(3), &mut out), None);
+    utp.close(now, open.unwrap(), &mut out);
+    assert!(utp.connect(now, addr(3), &mut out).is_some(), "its end was not acknowledged");
+    pull(&mut utp, now);
+}
+
+#[test]
+fn a_burst_that_is_lost_with_the_first_probe_costs_no_timeout() {
+    let mut world = World::new(5, CLEAN, [4_000_000, 0]);
+    world.connect();
+    assert!(world.run(Duration::from_secs(30), |world| world.ends[1].heard > 1_000_000));
+    let from = world.now;
+    world.link.lost = 1000;
+    world.run(150 * MS, |_| false);
+    world.link.lost = 0;
+    let heard = world.ends[1].heard;
+    assert!(world.run(Duration::from_secs(5), |world| world.ends[1].heard > heard + 100_000));
+    assert!(world.now.since(from) < 480 * MS, "{:?}", world.now.since(from));
+    assert!(world.run(Duration::from_secs(30), World::is_all_heard));
+}
+
+#[test]
 fn strangers_are_reset_but_not_all_of_them() {
     let mut utp = Utp::new(Config::default(), Rng::from_number(1));
     let (mut out, now) = (Outbox::new(), Timestamp::ZERO);
