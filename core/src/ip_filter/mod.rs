@@ -10,7 +10,7 @@ mod tests;
 
 pub use line::LineError;
 
-use crate::address::is_local;
+use crate::address::{is_local, stands_for_name};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,7 +19,8 @@ use line::Line;
 /// A set of addresses of both families.
 ///
 /// Addresses of this machine and of local networks (loopback, private, link-local) are never blocked, whatever the lists
-/// say: many list these ranges whole, as addresses that no stranger can have, and would cut off the peers next door.
+/// say: many list these ranges whole, as addresses that no stranger can have, and would cut off the peers next door. The
+/// same goes for addresses that stand for names: lists mean what those lead to, and only a proxy knows that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IpFilter {
     v4: Ranges<u32>,
@@ -55,7 +56,7 @@ impl IpFilter {
             IpAddr::V4(v4) => self.v4.contains(v4.to_bits()),
             IpAddr::V6(v6) => self.v6.contains(v6.to_bits()),
         };
-        listed && !is_local(ip)
+        listed && !is_local(ip) && !stands_for_name(ip)
     }
 
     /// How many ranges there are, those that overlapped or touched counted as one.

@@ -78,7 +78,9 @@ impl Peer {
     ) -> Result<(), Offence> {
         let Some(index) = payload.try_into().ok().map(u32::from_be_bytes) else { return Ok(()) };
         self.nuisance.lost += 1;
-        if self.nuisance.lost > LOST_BURST + now.since(self.opened).as_secs() {
+        let pieces = self.lengths().map_or(1, |lengths| lengths.piece_count().max(1));
+        let burst = (LOST_WORK / u64::from(pieces)).clamp(8, 1000);
+        if self.nuisance.lost > burst + now.since(self.opened).as_secs() {
             return Err(Offence::MessageFlood);
         }
         let Some(lengths) = self.lengths() else {
@@ -159,8 +161,8 @@ impl Offer {
     }
 }
 
-/// Pieces that a peer may take back at once, besides one a second: each can cost as much as there are pieces.
-const LOST_BURST: u64 = 1000;
+/// What it may cost that a peer takes pieces back at once, besides one a second: each can cost as much as there are pieces.
+const LOST_WORK: u64 = 1 << 22;
 
 /// Pieces of the metadata that may wait to be written to one peer: as many as the longest has.
 const MAX_METADATA_QUEUED: usize = 1024;

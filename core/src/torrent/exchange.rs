@@ -75,7 +75,7 @@ impl Torrent {
                     self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
                     for (addr, flags) in peers {
                         if flags.has(PexFlags::SEED) {
-                            self.known.note_seed(addr);
+                            self.known.note_told_seed(addr, teller);
                         }
                         if flags.has(PexFlags::UTP) {
                             self.known.note_utp(addr, UtpHint::Told);

@@ -80,7 +80,10 @@ impl Torrent {
 
     /// An obfuscated connection to `remote` failed: it is dialled again without, and at once.
     pub(crate) fn dial_plain(&mut self, remote: SocketAddr) {
-        self.known.dial_plain(remote);
+        // Without a network that says nothing.
+        if !self.network_is_down || remote.ip().is_loopback() {
+            self.known.dial_plain(remote);
+        }
     }
 
     /// The connection to `remote` that we open and that has not greeted us.
@@ -250,9 +253,10 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
-        // Where the proxy failed, the peer did not.
-        let parting = if member.peer.is_open() || error == Some(NetError::Proxy) {
+        let parting = if member.peer.is_open() {
             Parting::Lost
+        } else if error == Some(NetError::Proxy) {
+            Parting::Undecided
         } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
             Parting::Down
         } else {
@@ -644,6 +648,7 @@ impl Torrent {
     ) {
         let Some(member) = self.members.get(&conn) else { return };
         let (remote, endpoint, outgoing) = (member.peer.remote(), member.endpoint, member.peer.is_outgoing());
+        let is_open = member.peer.is_open();
         let parting = match reason {
             Reason::Ourselves => {
                 self.known.learn_own(endpoint);
@@ -663,7 +668,8 @@ impl Torrent {
                 Parting::Useless
             }
             Reason::Duplicate => Parting::Useless,
-            _ => Parting::Lost,
+            _ if is_open => Parting::Lost,
+            _ => Parting::Undecided,
         };
         self.known.handle_disconnected(now, remote, parting);
         out.push_back(Action::Disconnect { conn, reason });

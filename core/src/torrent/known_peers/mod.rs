@@ -239,6 +239,15 @@ impl KnownPeers {
         }
     }
 
+    /// Notes that `teller` said so in a peer exchange. It is believed of addresses only that nobody named before it, or it
+    /// could keep us from all others.
+    pub fn note_told_seed(&mut self, addr: SocketAddr, teller: IpAddr) {
+        let told = Some((Source::Pex, teller.to_canonical()));
+        if self.peers.get(&canonical(addr)).is_some_and(|known| known.teller == told) {
+            self.note_seed(addr);
+        }
+    }
+
     /// Looks anew at all that neither wait nor are connected.
     fn judge_idle(&mut self) {
         let idle = |known: &Known| matches!(known.state, State::Ready(_) | State::Shunned);
@@ -378,7 +387,9 @@ impl KnownPeers {
     pub fn handle_connected(&mut self, addr: SocketAddr) {
         let addr = canonical(addr);
         if self.end_dial(addr) {
-            self.peers.get_mut(&addr).expect("who was dialled is known").proven = true;
+            let known = self.peers.get_mut(&addr).expect("who was dialled is known");
+            // What it wants shows anew.
+            (known.proven, known.seed) = (true, false);
             self.set_state(addr, State::Connected);
         }
     }

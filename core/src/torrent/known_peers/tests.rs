@@ -191,6 +191,37 @@ fn a_seed_does_not_dial_seeds() {
 }
 
 #[test]
+fn who_tells_of_seeds_keeps_us_from_its_own_peers_only() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    known.learn(START, nth(1), Source::Pex, Some(TELLER)).unwrap();
+    known.set_seeding(true);
+    known.note_told_seed(nth(0), TELLER);
+    known.note_told_seed(nth(1), TELLER);
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)]);
+    // A connection shows anew what it wants.
+    known.set_seeding(false);
+    known.note_seed(nth(0));
+    known.handle_connected(nth(0));
+    known.handle_disconnected(START, nth(0), Parting::Lost);
+    known.set_seeding(true);
+    let later = START + PROVEN_WAITS[0] * 2;
+    known.handle_timeout(later);
+    assert_eq!(known.next_to_dial(later, 9), [nth(0)]);
+    known.check_invariants();
+}
+
+#[test]
+fn what_ended_before_anything_showed_proves_nobody() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Pex, Some(TELLER)).unwrap();
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)]);
+    known.handle_disconnected(START, nth(0), Parting::Undecided);
+    assert_eq!((known.proven().next(), known.failures(nth(0))), (None, 0));
+    known.check_invariants();
+}
+
+#[test]
 fn blocked_addresses_take_no_place_from_others() {
     let limits = Limits { peers: 3, ..Limits::default() };
     let mut known = KnownPeers::new(limits, Rng::from_number(1));

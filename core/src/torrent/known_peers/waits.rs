@@ -16,6 +16,8 @@ pub enum Parting {
     Failed,
     /// It was of use, and broke off.
     Lost,
+    /// It ended before anything showed about the peer.
+    Undecided,
     /// There was nothing to trade, as between two seeds.
     Useless,
 }
@@ -80,6 +82,7 @@ impl KnownPeers {
                     PROVEN_WAITS[0]
                 }
             }
+            Parting::Undecided => PROVEN_WAITS[0],
             Parting::Useless => {
                 known.failures = 0;
                 USELESS_WAIT
@@ -93,7 +96,7 @@ impl KnownPeers {
 }
 
 /// How long we wait to dial an address again to which no connection ever worked, by failures in a row. At most three
-/// dials fall into any hour.
+/// dials fall into any hour, each of them twice where an obfuscated connection fails first.
 pub(super) const STRANGER_WAITS: [Duration; 5] = [
     Duration::from_secs(60),
     Duration::from_secs(15 * 60),
