@@ -17,7 +17,8 @@ use fast_peer_core::rng::Rng;
 use fast_peer_core::session::{Config, Encryption, NetError, Policy, Transport, Transports};
 use fast_peer_core::tracker::TrackerUrl;
 use fast_peer_core::wire::{
-    self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, Handshake, Message, Offence, Reserved,
+    self, Decoder, ExtendedHandshake, Extension, ExtensionIds, Frame, HANDSHAKE_START, Handshake, Message,
+    Offence, Reserved,
 };
 use fast_peer_io::net::{Net as _, net_error};
 use serde_json::{Value, json};
@@ -507,14 +508,12 @@ impl Talk {
                 Ok(_) => {}
                 Err(error) => return Err(failed(&error)),
             }
+            if self.input.starts_with(HANDSHAKE_START) {
+                return Err(failed(&"the peer does not encrypt"));
+            }
             let agreed =
                 initiator.handle_bytes(&mut self.input, &mut words).map_err(|error| failed(&error))?;
-            let Some(Agreed { method, decipher, encipher, .. }) = agreed else {
-                if self.input.starts_with(b"\x13BitTorrent protocol") {
-                    return Err(failed(&"the peer does not encrypt"));
-                }
-                continue;
-            };
+            let Some(Agreed { method, decipher, encipher, .. }) = agreed else { continue };
             self.ciphers = encipher.zip(decipher).map(|(encipher, mut decipher)| {
                 decipher.apply(&mut self.input);
                 [encipher, decipher]

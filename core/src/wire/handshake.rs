@@ -7,8 +7,8 @@ use core::fmt;
 /// The length of a handshake in bytes.
 pub const HANDSHAKE_LEN: usize = 68;
 
-/// The length of what names the protocol; the handshake's reserved bits follow.
-pub(crate) const HANDSHAKE_START: &[u8; 20] = b"\x13BitTorrent protocol";
+/// How a handshake begins: the name of the protocol, after its length. The reserved bits follow.
+pub const HANDSHAKE_START: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// The length of the part that ends with the infohash, after which an acceptor can answer.
 pub(super) const INFO_HASH_END: usize = 48;

@@ -20,8 +20,7 @@ pub use extended::{
     DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, ExtensionIds, MAX_CLIENT_LEN, MAX_METADATA_LEN,
     MAX_REQUEST_QUEUE,
 };
-pub(crate) use handshake::HANDSHAKE_START;
-pub use handshake::{HANDSHAKE_LEN, Handshake, Reserved, encode_handshake};
+pub use handshake::{HANDSHAKE_LEN, HANDSHAKE_START, Handshake, Reserved, encode_handshake};
 pub use message::{
     HashSpan, Message, PIECE_HEAD_LEN, RawBlock, encode, encode_extended_head, encode_piece_head,
 };
