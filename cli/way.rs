@@ -19,8 +19,9 @@ pub(crate) struct Way {
     /// SOCKS5 proxy for everything but servers in NO_PROXY: socks5h://USER:PASSWORD@HOST:PORT, with or without login and
     /// port. With socks5:// names are looked up here, past the proxy. Nobody can connect to this host then [default:
     /// ALL_PROXY]
-    #[arg(long, value_name = "URL", value_parser = proxy)]
-    proxy: Option<Wanted>,
+    #[arg(long, value_name = "URL")]
+    // Read later: what clap says of a value that is wrong shows it, and a password with it.
+    proxy: Option<String>,
 }
 
 /// What the user says of a proxy.
@@ -70,7 +71,9 @@ impl Way {
             Some(read.map_err(|why| Failure::new(Exit::Option, format!("{name}: {why}"))))
         };
         let wanted = match &self.proxy {
-            Some(wanted) => Some(wanted.clone()),
+            Some(url) => {
+                Some(proxy(url).map_err(|why| Failure::new(Exit::Option, format!("--proxy: {why}")))?)
+            }
             None => from_environment().transpose()?,
         };
         Ok(match wanted {
@@ -142,7 +145,7 @@ fn proxy(url: &str) -> Result<Wanted, String> {
     if url.is_empty() {
         return Ok(Wanted::Direct);
     }
-    // A password must not get onto the screen.
+    // No error shows the URL: there can be a password in it.
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(String::from("it has no scheme: write socks5h://HOST:PORT"));
     };

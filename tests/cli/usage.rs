@@ -131,6 +131,13 @@ fn a_proxy_that_carries_no_peers_is_refused() {
         let named = run([args, &args!["--proxy", "socks4://127.0.0.1:9"][..]].concat()).ends_with(28);
         assert!(named.stderr.contains("socks4"), "{args:?}: {}", named.stderr);
     }
+    for args in [
+        args!["peers", sample(), "--proxy", "socks5h://me:secret@host:0"],
+        args!["peers", sample(), "--proxy", "me:secret@host"],
+    ] {
+        let ran = run([&args[..], &args!["--json"][..]].concat()).ends_with(28);
+        assert!(!ran.stderr.contains("secret") && !ran.text().contains("secret"), "{}", ran.stderr);
+    }
 }
 
 #[test]
