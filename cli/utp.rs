@@ -45,7 +45,7 @@ impl Carrier {
     async fn carry(mut self, near: DuplexStream) {
         let (mut said, mut heard) = split(near);
         let (mut packet, mut words) = (vec![0; 1 << 16], BytesMut::new());
-        let mut meta = [RecvMeta::UNUSED];
+        let (mut meta, mut errors) = ([RecvMeta::UNUSED], 0);
         loop {
             while let Some(action) = self.out.pop_front() {
                 match action {
@@ -70,8 +70,14 @@ impl Carrier {
                     self.socket.poll_recv(cx, &mut [IoSliceMut::new(&mut packet)], &mut meta)
                 }) => {
                     if let Err(error) = received {
-                        return self.tell(Err(error));
+                        // One says nothing about the socket.
+                        errors += 1;
+                        if errors == MAX_ERRORS {
+                            return self.tell(Err(error));
+                        }
+                        continue;
                     }
+                    errors = 0;
                     let run = &packet[..meta[0].len];
                     for data in run.chunks(meta[0].stride).filter(|_| meta[0].from == self.peer) {
                         let now = self.now();
@@ -132,6 +138,9 @@ const fn error_of(end: End) -> io::ErrorKind {
         End::TimedOut => io::ErrorKind::TimedOut,
     }
 }
+
+/// Errors in a row after which the socket is given up.
+const MAX_ERRORS: u32 = 100;
 
 /// What either side may be ahead of the other.
 const BUFFER: usize = 256 << 10;
