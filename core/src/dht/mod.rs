@@ -624,7 +624,9 @@ impl Machine for Node {
         match event {
             Event::Cancel(lookup) => self.cancel(now, lookup, out),
             Event::Datagram { from, data } => self.handle_datagram(now, from, &data, None, out),
-            Event::ExternalAddress(ip) => self.move_to(now, ip, out),
+            // Nodes know better what they see.
+            Event::ExternalAddress(ip) if self.votes.elected().is_none() => self.move_to(now, ip, out),
+            Event::ExternalAddress(_) => {}
             Event::NetworkChanged => self.on_network_changed(now, out),
             Event::Learn(addrs) => self.on_learn(now, &addrs, out),
             Event::Named(contacts) if self.is_bootstrapped() => self.on_named(now, contacts.into_iter(), out),

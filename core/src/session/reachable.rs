@@ -116,7 +116,8 @@ impl Session {
 
     /// Trackers, nodes and the local network hear where we are, and peers are dialled again.
     pub(super) fn recover(&mut self, now: Timestamp) {
-        if self.stop_by.is_some() || self.stopped {
+        // Without a network nobody would hear it; when it is back, this comes again.
+        if self.stop_by.is_some() || self.stopped || self.surroundings.is_down() {
             return;
         }
         self.surroundings.recovered_at = Some(now);
@@ -182,7 +183,7 @@ impl Session {
         self.actions.push_back(Action::Notice(Notice::PortMapped(mapping)));
         self.announce_port(now);
         // Nodes and peers see the same, unless there is another router behind this one.
-        let ip = mapping.external_ip.map(IpAddr::V4).filter(|ip| !is_local(*ip));
+        let ip = mapping.external_ip.filter(|ip| !is_behind_another(*ip)).map(IpAddr::V4);
         if let Some(ip) = ip.filter(|_| told.is_none_or(|told| told.external_ip != mapping.external_ip)) {
             self.tell_dht(now, dht::Event::ExternalAddress(ip));
         }
@@ -192,6 +193,14 @@ impl Session {
     pub fn port_mapper(&self) -> Option<&PortMapper> {
         self.mapper.as_ref()
     }
+}
+
+/// Whether a router that has this address outside is itself behind one: then nodes and peers see another.
+fn is_behind_another(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    // RFC 6598.
+    let is_shared = a == 100 && b & 0xc0 == 64;
+    is_shared || ip.is_unspecified() || is_local(ip.into())
 }
 
 /// How late a driver can be that has only much to do.
