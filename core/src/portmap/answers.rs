@@ -157,7 +157,14 @@ impl PortMapper {
         out.push_back(Action::Mapped(Mapping { protocol, method, external_ip, external, lifetime }));
     }
 
-    fn on_refused(&mut self, now: Timestamp, at: usize, method: Method, why: Why, out: &mut Outbox<Action>) {
+    pub(super) fn on_refused(
+        &mut self,
+        now: Timestamp,
+        at: usize,
+        method: Method,
+        why: Why,
+        out: &mut Outbox<Action>,
+    ) {
         if self.leases[at].held_until.is_some() {
             self.lose_all(why, out);
             self.start_round(now, out);

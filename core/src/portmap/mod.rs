@@ -345,14 +345,19 @@ impl PortMapper {
                 return;
             }
             // Until it has to go: then everything starts anew.
-            (_, Ask::Unmap(_)) | (_, Ask::Map(_)) if self.holds_any() => u32::MAX,
+            (_, Ask::Unmap(_)) => u32::MAX,
+            (_, Ask::Map(at)) if self.leases[at].held_until.is_some() => u32::MAX,
             (Method::Pcp, _) => PCP_TRIES,
             _ => NAT_PMP_TRIES,
         };
-        if flight.sent >= tries {
-            self.fail(now, method, Why::NoAnswer, out);
-        } else {
-            self.send(now, method, out);
+        match flight.ask {
+            _ if flight.sent < tries => self.send(now, method, out),
+            // The router lives; it has nothing to say to this one.
+            Ask::Map(at) if self.holds_any() => {
+                self.flight = None;
+                self.on_refused(now, at, method, Why::NoAnswer, out);
+            }
+            _ => self.fail(now, method, Why::NoAnswer, out),
         }
     }
 
