@@ -4,6 +4,7 @@ use super::calls::{self, Channel};
 use super::hub::Hub;
 use crate::disk::Disk;
 use crate::net::{Net, Surroundings};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<Ip
                     hub.turn(|turn| turn.network_changed(found.addresses, found.router));
                 }
             }
+            // It never changes.
+            Err(error) if error.kind() == ErrorKind::Unsupported => return,
             Err(error) => debug!("looking for this host's addresses: {error}"),
         }
         tokio::time::sleep(LOOK_EVERY).await;

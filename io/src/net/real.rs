@@ -5,7 +5,7 @@ use super::lookup::Lookup;
 use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
 use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tracing::debug;
@@ -71,6 +72,8 @@ impl Net for Real {
             None => TcpStream::connect(remote).await?,
             Some(_) => tcp_socket(self.socket(any(remote), Kind::Dialling)?).connect(remote).await?,
         };
+        // Else one on which only the other end speaks, such as that of a proxy's relay, never ends when the way to it does.
+        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
         // Requests are small and others wait for them.
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -371,6 +374,9 @@ fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize
 fn try_read(stream: &TcpStream, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     stream.try_read_vectored(bufs)
 }
+
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
 /// Bytes of datagrams that may wait in the kernel, each way.
 const SOCKET_BUFFER: usize = 4 << 20;
