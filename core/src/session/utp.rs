@@ -5,6 +5,7 @@
 
 use super::cutter::{Cut, Cutter};
 use super::{Action, Due, Intake, NetError, Reason, Segment, Session, WriteBatch};
+use crate::address::stands_for_name;
 use crate::id::ConnId;
 use crate::lengths::BLOCK_LEN;
 use crate::machine::{Machine as _, Timestamp};
@@ -70,7 +71,10 @@ impl Session {
 
     /// Begins to open a connection that was noted.
     pub(super) fn open_carrier(&mut self, now: Timestamp, conn: ConnId, hint: UtpHint) {
-        let (first, second) = match (self.config.transports.tcp, self.utp.is_some(), hint) {
+        // A proxy's answer bears the true address, and nobody here knows that it is the name's.
+        let by_utp = self.utp.is_some()
+            && self.conns.get(&conn).is_some_and(|entry| !stands_for_name(entry.remote.ip()));
+        let (first, second) = match (self.config.transports.tcp, by_utp, hint) {
             (true, false, _) => (Transport::Tcp, None),
             (false, _, _) => (Transport::Utp, None),
             (true, true, UtpHint::Worked) => (Transport::Utp, Some((now + HEAD_START, Transport::Tcp))),
