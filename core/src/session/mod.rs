@@ -368,7 +368,7 @@ impl Session {
         buffer.clear();
         if let Some((to, data)) = self.datagrams.pop_front() {
             buffer.extend_from_slice(&data);
-            return Some(Transmit { to, segment_len: data.len(), is_probe: false });
+            return Some(Transmit { to, segment_len: data.len() });
         }
         self.utp.as_mut()?.poll_transmit(now, buffer, max_segments)
     }

@@ -36,17 +36,13 @@ use stream::{Names, Stream, micros};
 pub struct Config {
     /// The bytes that each stream may receive before its parent gives it credit.
     pub initial_credit: u32,
-    /// The longest packet that the interface carries, with all headers.
-    pub link_mtu: usize,
-    /// The same for addresses of this machine.
-    pub loopback_mtu: usize,
     /// Streams at once; others are refused.
     pub max_streams: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { initial_credit: 256 << 10, link_mtu: 1500, loopback_mtu: 1500, max_streams: 1024 }
+        Self { initial_credit: 256 << 10, max_streams: 1024 }
     }
 }
 
@@ -82,6 +78,8 @@ struct HalfOpen {
     syn: u16,
     /// When it came.
     since: Timestamp,
+    /// Whether it came again.
+    repeated: bool,
 }
 
 /// How many resets were sent within a second.
@@ -98,8 +96,6 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// The length of each datagram in the buffer; the last may be shorter.
     pub segment_len: usize,
-    /// Whether it is to find out whether so long a datagram arrives; it must not be fragmented.
-    pub is_probe: bool,
 }
 
 /// How a stream is doing.
@@ -152,7 +148,7 @@ impl Utp {
         let (first, seq) = (self.rng.next_u32() as u16, self.rng.next_u32() as u16);
         let hears = (0..=u16::MAX).map(|i| first.wrapping_add(i)).find(|name| free(*name))?;
         let names = Names { hears, says: hears.wrapping_add(1), seq };
-        let (id, mtu, credit) = (self.mint(), self.mtu(remote), self.config.initial_credit);
+        let (id, mtu, credit) = (self.mint(), Mtu::new(remote, LINK_MTU), self.config.initial_credit);
         self.insert(Stream::open(now, id, remote, names, mtu, credit), id);
         self.settle(id, out);
         Some(id)
@@ -201,11 +197,7 @@ impl Utp {
         data: impl IntoIterator<Item = Bytes>,
         out: &mut Outbox<Action>,
     ) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.write(data);
-            stream.on_written(now);
-            self.settle(id, out);
-        }
+        self.append(now, id, data, false, out);
     }
 
     /// The same, and no packet holds bytes of two of these parts.
@@ -216,9 +208,22 @@ impl Utp {
         data: impl IntoIterator<Item = Bytes>,
         out: &mut Outbox<Action>,
     ) {
+        self.append(now, id, data, true, out);
+    }
+
+    fn append(
+        &mut self,
+        now: Timestamp,
+        id: StreamId,
+        data: impl IntoIterator<Item = Bytes>,
+        apart: bool,
+        out: &mut Outbox<Action>,
+    ) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.write(data);
-            stream.set_apart();
+            if apart {
+                stream.set_apart();
+            }
             stream.on_written(now);
             self.settle(id, out);
         }
@@ -240,6 +245,14 @@ impl Utp {
         }
     }
 
+    /// Asks at once again for a stream that waits for an answer: its remote is known to be there now.
+    pub fn hurry(&mut self, id: StreamId, out: &mut Outbox<Action>) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.hurry();
+            self.settle(id, out);
+        }
+    }
+
     /// Ends a stream at once. Nothing more is said of it.
     pub fn reset(&mut self, id: StreamId, out: &mut Outbox<Action>) {
         if let Some(stream) = self.remove(id) {
@@ -257,7 +270,7 @@ impl Utp {
     ) -> Option<Transmit> {
         if let Some((to, header)) = self.replies.pop_front() {
             Header { timestamp: micros(now), ..header }.encode(buffer);
-            return Some(Transmit { to, segment_len: HEADER_LEN, is_probe: false });
+            return Some(Transmit { to, segment_len: HEADER_LEN });
         }
         while let Some(id) = self.ready.pop_front() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
@@ -266,7 +279,7 @@ impl Utp {
             let sent = stream.poll_transmit(now, buffer, max_segments.max(1));
             self.file(id);
             if let Some(segments) = sent {
-                return Some(Transmit { to, segment_len: segments.len, is_probe: segments.probe });
+                return Some(Transmit { to, segment_len: segments.len });
             }
         }
         self.told = false;
@@ -287,7 +300,7 @@ impl Utp {
         })
     }
 
-    /// Streams that are held, those among them that nothing more is said of, and those that are half-open.
+    /// Streams that are held, with those that nothing more is said of, and remotes that have not proven their address.
     pub fn counts(&self) -> (usize, usize) {
         (self.streams.len(), self.half_open.len())
     }
@@ -295,11 +308,6 @@ impl Utp {
     fn mint(&mut self) -> StreamId {
         self.next_id += 1;
         StreamId(self.next_id)
-    }
-
-    fn mtu(&self, remote: SocketAddr) -> Mtu {
-        let local = remote.ip().to_canonical().is_loopback();
-        Mtu::new(remote, if local { self.config.loopback_mtu } else { self.config.link_mtu })
     }
 
     fn insert(&mut self, stream: Stream, id: StreamId) {
@@ -377,9 +385,11 @@ impl Utp {
         }
         let (hears, says) = (header.connection, header.connection.wrapping_sub(1));
         let names = Names { hears, says, seq: half.seq };
-        let (id, mtu, credit) = (self.mint(), self.mtu(from), self.config.initial_credit);
+        let (id, mtu, credit) = (self.mint(), Mtu::new(from, LINK_MTU), self.config.initial_credit);
         let next = half.syn.wrapping_add(1);
-        self.insert(Stream::accept(now, id, from, names, mtu, next, credit), id);
+        // Of two answers nobody knows which one this follows.
+        let asked_at = (!half.repeated).then_some(half.since);
+        self.insert(Stream::accept(now, id, from, names, mtu, next, credit, asked_at), id);
         out.push_back(Action::Incoming { stream: id, from });
         Some(id)
     }
@@ -400,11 +410,19 @@ impl Utp {
             return;
         }
         let name = header.connection.wrapping_add(1);
-        let half = match self.half_open.get(&(from, name)) {
-            Some(half) if half.syn == header.seq => *half,
+        let half = match self.half_open.get_mut(&(from, name)) {
+            Some(half) if half.syn == header.seq => {
+                half.repeated = true;
+                *half
+            }
             _ => {
                 self.make_room_for_half_open();
-                let half = HalfOpen { seq: self.rng.next_u32() as u16, syn: header.seq, since: now };
+                let half = HalfOpen {
+                    seq: self.rng.next_u32() as u16,
+                    syn: header.seq,
+                    since: now,
+                    repeated: false,
+                };
                 self.half_open.insert((from, name), half);
                 self.half_open_order.push_back((now, from, name));
                 half
@@ -512,6 +530,9 @@ impl Machine for Utp {
         Deadline::earlier(stream, half)
     }
 }
+
+/// What most networks carry, with all headers. More would be worth a probe where the interface carries it, but nobody asks.
+const LINK_MTU: usize = 1500;
 
 /// Remotes at once that asked for a stream and have not proven their address (U-01).
 pub const MAX_HALF_OPEN: usize = 1024;

@@ -31,7 +31,7 @@ impl Mtu {
         let headers = if remote.ip().to_canonical().is_ipv4() { 28 } else { 48 };
         let most = link_mtu.min(MAX_LINK_MTU).saturating_sub(headers).max(BASE) - HEADER_LEN;
         Self {
-            good: BASE - HEADER_LEN,
+            good: BASE_PAYLOAD,
             limit: most,
             most,
             common: ETHERNET - headers - HEADER_LEN,
@@ -83,7 +83,7 @@ impl Mtu {
 
     /// Nothing of this length arrives any more.
     pub(super) fn on_black_hole(&mut self, now: Timestamp) {
-        self.good = BASE - HEADER_LEN;
+        self.good = BASE_PAYLOAD;
         self.limit = self.most;
         (self.probe, self.failures) = (None, 0);
         self.rest_until = now + REST;
@@ -92,6 +92,9 @@ impl Mtu {
 
 /// A datagram that every network in use carries in one piece (RFC 9000, section 14.1).
 const BASE: usize = 1200;
+
+/// What packets carry where nothing is known of the path.
+pub(super) const BASE_PAYLOAD: usize = BASE - HEADER_LEN;
 
 /// What most networks carry, with all headers.
 const ETHERNET: usize = 1500;

@@ -3,7 +3,7 @@
 use super::event::{Action, End, StreamId};
 use super::header::{HEADER_LEN, Header, Kind, Packet, distance};
 use super::ledbat::Ledbat;
-use super::mtu::Mtu;
+use super::mtu::{BASE_PAYLOAD, Mtu};
 use super::receive::{Receive, Taken};
 use super::send::{Losses, Outgoing, Send};
 use crate::machine::{Deadline, Outbox, Timestamp};
@@ -109,7 +109,7 @@ impl Stream {
         stream
     }
 
-    /// Has a connection with a remote that asked for it by a SYN before `next`.
+    /// Has a connection with a remote that asked for it by a SYN before `next`, which was answered at `asked_at`.
     pub(super) fn accept(
         now: Timestamp,
         id: StreamId,
@@ -118,8 +118,11 @@ impl Stream {
         mtu: Mtu,
         next: u16,
         credit: u32,
+        asked_at: Option<Timestamp>,
     ) -> Self {
-        Self::new(now, id, remote, names, mtu, Receive::new(next, credit))
+        let mut stream = Self::new(now, id, remote, names, mtu, Receive::new(next, credit));
+        stream.ledbat.on_sample(now, asked_at.map(|at| now.since(at)), 0);
+        stream
     }
 
     fn new(
@@ -237,6 +240,15 @@ impl Stream {
         }
     }
 
+    /// Asks a remote once more that didn't answer yet, although it isn't time.
+    pub(super) fn hurry(&mut self) {
+        if matches!(self.phase, Phase::Opening(_)) {
+            self.ack_due = true;
+            // Nobody will know which of both is answered.
+            self.timeouts = self.timeouts.max(1);
+        }
+    }
+
     /// Sends what was written, then the end; the parent hears no more of it.
     pub(super) fn close(&mut self, now: Timestamp) {
         if matches!(self.phase, Phase::Opening(_)) {
@@ -297,7 +309,7 @@ impl Stream {
             self.on_data(now, header, payload, out);
         }
         self.check_writable(out);
-        self.check_end(now);
+        self.check_end();
     }
 
     fn on_ack(&mut self, now: Timestamp, packet: &Packet<'_>) {
@@ -392,7 +404,7 @@ impl Stream {
     }
 
     /// Both ends are known on both sides: it is over, once the remote was told.
-    fn check_end(&mut self, _now: Timestamp) {
+    fn check_end(&mut self) {
         let said = self.send.is_fin_sent() && !self.send.is_outstanding();
         if self.phase == Phase::Ending && said && !(self.ack_due && self.receive.is_finished()) {
             self.phase = Phase::Over;
@@ -540,7 +552,7 @@ impl Stream {
     fn on_said(&mut self, now: Timestamp) {
         self.ack_due = false;
         self.timers.said = now;
-        self.check_end(now);
+        self.check_end();
     }
 
     /// Waits anew for an answer to what is on its way.
@@ -684,9 +696,6 @@ const MAX_BATCH_LEN: usize = 65_000;
 const MIN_ROOM: usize = 16 << 10;
 
 const MAX_LEAST_ROOM: usize = 16 << 10;
-
-/// What packets carry where nothing is known of the path.
-const BASE_PAYLOAD: usize = 1180;
 
 /// BEP 29.
 const REPEATED_ACKS: u32 = 3;

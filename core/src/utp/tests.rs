@@ -1,5 +1,7 @@
 //! Two ports over a link that does to datagrams whatever a test wants.
 
+extern crate std;
+
 use super::header::distance;
 use super::{
     Action, Config, End, HEADER_LEN, HalfOpen, Header, Kind, MAX_HALF_OPEN, MAX_RESETS_PER_S, Packet, Status,
@@ -275,10 +277,19 @@ fn a_stream_carries_both_ways_and_closes() {
     assert_eq!(world.ends[0].ended, None, "who closed knows it");
 }
 
-/// Row U-03.
+#[test]
+fn both_ends_know_the_round_trip_from_the_start() {
+    let mut world = World::new(1, CLEAN, [0, 0]);
+    world.connect();
+    assert!(world.run(Duration::from_secs(1), |world| world.ends.iter().all(|end| end.connected)));
+    assert_eq!([0, 1].map(|end| world.status(end).rtt), [Some(2 * CLEAN.delay); 2]);
+}
+
+/// Row U-03; the environment says for how many paths.
 #[test]
 fn whatever_the_path_does_the_stream_is_what_was_sent() {
-    for seed in 0..300 {
+    let paths = std::env::var("UTP_PATHS").map_or(300, |paths| paths.parse().expect("UTP_PATHS is a number"));
+    for seed in 0..paths {
         let mut rng = Rng::from_number(seed);
         let link = Link {
             delay: Duration::from_micros(rng.below(150_000)),
