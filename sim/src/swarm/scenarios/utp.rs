@@ -2,12 +2,18 @@
 
 use super::super::builder::{PLAIN, TCP, settings};
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
+use super::super::world::Reach;
 use super::{ANNOUNCE_INTERVAL, Access, Duration, HOME, Has, HostId, Plan, Setup, TorrentId, World, secs};
 use bytes::BytesMut;
 use fast_peer_core::session::{Config, Encryption, Transport, Transports};
 use fast_peer_core::utp::{Header, Kind, MAX_HALF_OPEN, Utp};
 
 pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "utp-crossed-calls",
+        about: "a peer that called in vain is called by whom it wanted: they don't wait for its next try",
+        play: crossed_calls,
+    },
     Scenario {
         name: "utp-flood",
         about: "strangers under forged addresses ask for streams: they get no more than they send, and keep nobody out",
@@ -89,6 +95,23 @@ fn mixed(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let end = complete(world, &members[1..], secs(120))?;
     notes.add(format!("complete at {end} ms"));
     undamaged(world, &members)
+}
+
+fn crossed_calls(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let setup = setup(UTP, PLAIN, HOME);
+    let content = world.add_content(&Plan::small(64 << 10, 1 << 20));
+    let [seeder, leecher] = ["seeder", "leecher"].map(|name| world.add_client(name, &setup));
+    world.set_reach(leecher, Reach::Dark);
+    let sown = world.share(seeder, content, Has::All, &[leecher]);
+    // Its next call would come after 3 s.
+    world.run_for(Duration::from_millis(1200));
+    world.set_reach(leecher, Reach::Normal);
+    let wanted = world.share(leecher, content, Has::Nothing, &[seeder]);
+    world.run_for(Duration::from_millis(500));
+    ensure(!transports(world, (seeder, sown)).is_empty(), || "they are not connected".into())?;
+    let end = complete(world, &[(leecher, wanted)], secs(10))?;
+    notes.add(format!("complete at {end} ms"));
+    Ok(())
 }
 
 /// Rows U-01 and U-02; what leaves for each address is up to INV-S-38.
