@@ -130,6 +130,7 @@ impl Net for Real {
 #[derive(Debug)]
 pub struct RealUdp {
     socket: UdpSocket,
+    local: SocketAddr,
     state: UdpSocketState,
     meta: Vec<quinn_udp::RecvMeta>,
 }
@@ -137,11 +138,12 @@ pub struct RealUdp {
 impl RealUdp {
     fn new(socket: Socket) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
+        let local = socket.local_addr()?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // What the system allows: a stream fills the default within a millisecond.
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
-        Ok(Self { socket, state, meta: Vec::new() })
+        Ok(Self { socket, local, state, meta: Vec::new() })
     }
 }
 
@@ -239,8 +241,9 @@ impl Udp for RealUdp {
         }
     }
 
+    // It is asked for with each datagram, and stays as it is.
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        Ok(self.local)
     }
 }
 
