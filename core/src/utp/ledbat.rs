@@ -2,8 +2,9 @@
 //!
 //! Delay decides. Where there is hardly a queue the window grows in proportion to itself, so that it fills a path of any
 //! length, and by a packet in a round trip until the queue is as long as is aimed at. Where it is longer the window shrinks
-//! fast enough to leave the path to flows that only lose when a buffer is full. A loss while the queue is short is an accident of the path and costs little. A loss while it is long
-//! shows how deep the buffer is: the target becomes half of that, lest we and others take turns in filling it.
+//! fast enough to leave the path to flows that only lose when a buffer is full. A loss while the queue is short is an
+//! accident of the path and costs little. A loss while it is long shows how deep the buffer is: the target becomes half of
+//! that, lest we and others take turns in filling it.
 //!
 //! What the remote says of delays is not all that is believed: a round trip that got longer without a reason in the other
 //! direction counts too, so nobody gains by claiming that there is no queue.
