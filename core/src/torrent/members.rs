@@ -522,7 +522,7 @@ impl Torrent {
     }
 
     /// Wants of a peer what can be asked for: nothing before the files are checked.
-    fn update_interest(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn update_interest(&mut self, now: Timestamp, conn: ConnId) {
         let Some(member) = self.members.get(&conn).filter(|_| self.phase == Phase::Running) else { return };
         let want = member.interesting > 0;
         if member.peer.we_want() != want {

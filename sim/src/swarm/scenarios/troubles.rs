@@ -24,6 +24,11 @@ pub(super) const ALL: &[Scenario] = &[
         play: disk_full,
     },
     Scenario {
+        name: "lost-piece",
+        about: "a seeder's disk loses pieces: it takes them back, serves the rest, and fetches them anew",
+        play: lost_piece,
+    },
+    Scenario {
         name: "lossy-links",
         about: "loss, jitter and one slow link, with bytes cut at odd places",
         play: lossy_links,
@@ -78,6 +83,27 @@ fn disk_full(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     world.set_disk(host, DiskModel::default());
     // INV-L-12: it goes on by itself within 30 s.
     complete(world, &swarm.leechers, secs(60)).map(|_| ())
+}
+
+fn lost_piece(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let swarm = Swarm::new(world, Plan::small(64 << 10, 4 << 20), 3, HOME);
+    let backup = world.add_client("backup", &Setup::new(HOME));
+    let backup = (backup, world.share(backup, swarm.content, Has::All, &[]));
+    let (host, torrent) = swarm.seeder;
+    let lost = [3, 17, (world.seed() % 64) as u32];
+    lost.into_iter().for_each(|piece| world.spoil(host, torrent, piece));
+    complete(world, &swarm.leechers, secs(300))?;
+    let whole = |world: &World| world.progress(host, torrent) == (64, 64);
+    let until = world.now() + secs(120);
+    let healed = world.run_to(until, whole);
+    notes.add(format!(
+        "{} pieces lost, {} KiB came back",
+        world.stats(host).lost,
+        world.stats(host).received >> 10
+    ));
+    ensure(world.stats(host).lost > 0, || "nobody asked for what was lost".into())?;
+    ensure(healed, || format!("the seeder has {:?}", world.progress(host, torrent)))?;
+    ensure(world.stats(backup.0).lost == 0, || "a disk without faults lost something".into())
 }
 
 fn lossy_links(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
