@@ -257,7 +257,9 @@ impl Torrent {
             Parting::Lost
         } else if error == Some(NetError::Proxy) {
             Parting::Undecided
-        } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
+        } else if error == Some(NetError::Moved)
+            || self.network_is_down && !member.peer.remote().ip().is_loopback()
+        {
             Parting::Down
         } else {
             Parting::Failed

@@ -258,7 +258,7 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
             if let Some(line) = self.state.conns.get(&conn) {
                 line.close();
             }
-            self.lost(conn, Event::Closed { conn, error: Some(NetError::Unreachable) });
+            self.lost(conn, Event::Closed { conn, error: Some(NetError::Moved) });
         }
         self.event(Event::NetworkChanged { addresses, router });
     }
