@@ -14,6 +14,7 @@ use crate::pieces::{Order, Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
 use crate::store::payload::Payload;
+use crate::tracker::AnnouncerEvent;
 use crate::wire::{self, Handshake, MAX_EXTENDED_LEN};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -517,6 +518,8 @@ impl Torrent {
         let upload_only = content.picker.is_complete();
         if upload_only != core::mem::replace(&mut self.told_upload_only, upload_only) {
             self.known.set_seeding(upload_only);
+            let partial_seed = AnnouncerEvent::PartialSeed(upload_only && !content.picker.have().is_all());
+            self.announcer.handle_event(now, partial_seed, &mut self.pending.announcer);
             for conn in self.members.keys().copied().collect::<Vec<_>>() {
                 self.tell(now, conn, peer::Event::UploadOnly(upload_only));
             }
