@@ -18,10 +18,11 @@ use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tracing::debug;
 
-/// The network of this host, or one interface of it.
+/// The network of this host, or one interface of it, or one address family.
 #[derive(Clone, Debug, Default)]
 pub struct Real {
     on: Option<Rc<On>>,
+    family: Option<Family>,
 }
 
 #[derive(Debug)]
@@ -38,6 +39,9 @@ impl Real {
     }
 
     fn socket(&self, local: SocketAddr, kind: Kind) -> io::Result<Socket> {
+        if !self.has(local.ip()) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
         match &self.on {
             Some(on) => on.interface.socket(local, kind),
             None => {
@@ -69,8 +73,8 @@ impl Net for Real {
 
     async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
         let stream = match &self.on {
-            None => TcpStream::connect(remote).await?,
-            Some(_) => tcp_socket(self.socket(any(remote), Kind::Dialling)?).connect(remote).await?,
+            None if self.family.is_none() => TcpStream::connect(remote).await?,
+            _ => tcp_socket(self.socket(any(remote), Kind::Dialling)?).connect(remote).await?,
         };
         // Else one on which only the other end speaks, such as that of a proxy's relay, never ends when the way to it does.
         SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
@@ -120,7 +124,8 @@ impl Net for Real {
         if let Some(on) = &self.on {
             return on.resolve(host).await;
         }
-        let addrs: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect();
+        let found = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip());
+        let addrs: Vec<_> = found.filter(|ip| self.has(*ip)).collect();
         if addrs.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addrs) }
     }
 }
@@ -386,7 +391,7 @@ const BACKLOG: i32 = 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{Net as _, Real, RecvMeta, Stream as _, Udp as _};
+    use super::{Family, Net as _, Real, RecvMeta, Stream as _, Udp as _};
     use std::future::poll_fn;
     use std::io::IoSliceMut;
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -447,6 +452,18 @@ mod tests {
         assert_eq!(super::Listener::local_addr(&v6).unwrap().port(), port);
         let taken = Real::default().listen((Ipv4Addr::UNSPECIFIED, port).into()).await.unwrap_err();
         assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn of_one_family_the_other_is_left_alone() {
+        let net = Real::of(Family::V4);
+        let unavailable = std::io::ErrorKind::AddrNotAvailable;
+        assert_eq!(net.listen((Ipv6Addr::LOCALHOST, 0).into()).await.unwrap_err().kind(), unavailable);
+        assert_eq!(net.udp((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap_err().kind(), unavailable);
+        assert_eq!(net.connect((Ipv6Addr::LOCALHOST, 9).into()).await.unwrap_err().kind(), unavailable);
+        let listener = net.listen(ANY).await.unwrap();
+        net.connect(super::Listener::local_addr(&listener).unwrap()).await.unwrap();
+        assert!(net.resolve("localhost").await.unwrap().iter().all(std::net::IpAddr::is_ipv4));
     }
 
     #[tokio::test]
