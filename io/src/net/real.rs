@@ -3,10 +3,11 @@
 use super::interface::Interface;
 use super::lookup::Lookup;
 use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
+use fast_peer_core::dht::message::Family;
 use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,7 +36,16 @@ struct On {
 impl Real {
     /// The network that is reached by one interface alone, names of hosts included.
     pub fn on(interface: Interface) -> Self {
-        Self { on: Some(Rc::new(On { interface, lookup: OnceCell::new() })) }
+        Self { on: Some(Rc::new(On { interface, lookup: OnceCell::new() })), family: None }
+    }
+
+    /// The network as far as it is reached by one address family.
+    pub fn of(family: Family) -> Self {
+        Self { on: None, family: Some(family) }
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        self.family.is_none_or(|family| family == Family::of(ip))
     }
 
     fn socket(&self, local: SocketAddr, kind: Kind) -> io::Result<Socket> {
@@ -112,12 +122,12 @@ impl Net for Real {
         surroundings::look(self.on.as_ref().map(|on| &on.interface))
     }
 
-    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+    async fn upnp(&self, request: UpnpRequest, asked: &Cell<bool>) -> Result<Option<Ipv4Addr>, UpnpError> {
         if self.on.is_some() {
             // What speaks it chooses its own way to the router.
             return Err(UpnpError::Refused("it can't be kept on one interface".into()));
         }
-        upnp::ask(request).await
+        upnp::ask(request, asked).await
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
@@ -445,16 +455,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_families_share_a_port() {
-        let v4 = Real::default().listen((Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
-        let port = super::Listener::local_addr(&v4).unwrap().port();
-        let v6 = Real::default().listen((Ipv6Addr::UNSPECIFIED, port).into()).await.unwrap();
-        assert_eq!(super::Listener::local_addr(&v6).unwrap().port(), port);
-        let taken = Real::default().listen((Ipv4Addr::UNSPECIFIED, port).into()).await.unwrap_err();
-        assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
-    }
-
-    #[tokio::test]
     async fn of_one_family_the_other_is_left_alone() {
         let net = Real::of(Family::V4);
         let unavailable = std::io::ErrorKind::AddrNotAvailable;
@@ -464,6 +464,16 @@ mod tests {
         let listener = net.listen(ANY).await.unwrap();
         net.connect(super::Listener::local_addr(&listener).unwrap()).await.unwrap();
         assert!(net.resolve("localhost").await.unwrap().iter().all(std::net::IpAddr::is_ipv4));
+    }
+
+    #[tokio::test]
+    async fn both_families_share_a_port() {
+        let v4 = Real::default().listen((Ipv4Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let port = super::Listener::local_addr(&v4).unwrap().port();
+        let v6 = Real::default().listen((Ipv6Addr::UNSPECIFIED, port).into()).await.unwrap();
+        assert_eq!(super::Listener::local_addr(&v6).unwrap().port(), port);
+        let taken = Real::default().listen((Ipv4Addr::UNSPECIFIED, port).into()).await.unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
