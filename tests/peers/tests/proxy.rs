@@ -74,7 +74,7 @@ fn who_listens_on_an_interface_is_reached_when_it_was_made_anew() -> Result<()> 
         let mut seeding =
             swarm.start(&host, "seeding", None, &[&["seed", "TORRENT", data], &options[..]].concat())?;
         let address = host.port(Family::V4, 7000).to_string();
-        let is_reached = |transport: &str| {
+        let is_reached = |transport: &str| -> Result<bool> {
             let args = ["handshake", "TORRENT", &address, "--transport", transport];
             let mut asking = swarm.start(&other, &format!("asking {transport}"), None, &args)?;
             loop {
