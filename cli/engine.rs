@@ -79,7 +79,9 @@ impl Engine {
         let calls = config.lsd && ports.is_some();
         let sockets = match ports {
             Some(ports) => {
-                let opened = Sockets::open(&outside.net, &outside.addrs, ports.clone()).await;
+                // What nobody may use is not opened.
+                let streams = config.transports.tcp;
+                let opened = Sockets::open(&outside.net, &outside.addrs, ports.clone(), streams).await;
                 Some(opened.map_err(|error| no_port(&ports, &error))?)
             }
             None => None,

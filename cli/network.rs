@@ -53,11 +53,8 @@ pub(crate) struct Network {
     /// Peers to serve at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) upload_slots: u32,
-    /// List of addresses to have nothing to do with, as peers and nodes of the DHT: eMule's .dat, PeerGuardian's .p2p,
-    /// or an address, range or CIDR network a line, compressed by gzip or not; may be repeated. Loopback and private
-    /// addresses are never blocked, and trackers are asked wherever they are
-    #[arg(long, value_name = "FILE")]
-    ip_filter: Vec<PathBuf>,
+    #[command(flatten)]
+    filtering: Filtering,
     #[command(flatten)]
     transporting: Transporting,
     #[command(flatten)]
@@ -149,6 +146,43 @@ impl Encrypting {
     }
 }
 
+/// Whom to have nothing to do with.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Filtering {
+    /// List of addresses to have nothing to do with, as peers and nodes of the DHT: eMule's .dat, PeerGuardian's .p2p,
+    /// or an address, range or CIDR network a line, compressed by gzip or not; may be repeated. Loopback and private
+    /// addresses are never blocked, and trackers are asked wherever they are
+    #[arg(long, value_name = "FILE")]
+    ip_filter: Vec<PathBuf>,
+}
+
+impl Filtering {
+    /// Whom the user wants nothing to do with. A list that can't be read whole is an error: it would block less than the
+    /// user thinks.
+    pub(crate) fn read(&self) -> Result<Arc<IpFilter>, Failure> {
+        let mut builder = Builder::new();
+        for path in &self.ip_filter {
+            let shown = path.display();
+            let report = ip_filter::read(path, &mut builder).map_err(|error| {
+                let exit = if error.kind() == ErrorKind::FileTooLarge { Exit::Option } else { Exit::Open };
+                Failure::io(exit, &shown, &error)
+            })?;
+            let Some((line, why)) = report.first_bad else { continue };
+            if report.ranges == 0 {
+                let message = format!("{shown}: it is no list of addresses to block: line {line} is {why}");
+                return Err(Failure::new(Exit::Option, message));
+            }
+            let message = match report.bad_lines {
+                1 => format!("{shown}: line {line} is skipped, as it is {why}"),
+                bad => format!("{shown}: {bad} lines are skipped; the first is line {line}, as it is {why}"),
+            };
+            eprintln!("fast-peer: {}", one_line(&message));
+        }
+        Ok(Arc::new(builder.build()))
+    }
+}
+
 /// How to get into the DHT.
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
@@ -211,33 +245,9 @@ impl Network {
             up_bytes_per_s: self.limit_up,
             announce_port: self.announce_port,
             announce_ip: self.announce_ip,
-            ip_filter: Arc::new(self.ip_filter()?),
+            ip_filter: self.filtering.read()?,
             ..defaults
         })
-    }
-
-    /// Whom the user wants nothing to do with. A list that can't be read whole is an error: it would block less than the
-    /// user thinks.
-    fn ip_filter(&self) -> Result<IpFilter, Failure> {
-        let mut builder = Builder::new();
-        for path in &self.ip_filter {
-            let shown = path.display();
-            let report = ip_filter::read(path, &mut builder).map_err(|error| {
-                let exit = if error.kind() == ErrorKind::FileTooLarge { Exit::Option } else { Exit::Open };
-                Failure::io(exit, &shown, &error)
-            })?;
-            let Some((line, why)) = report.first_bad else { continue };
-            if report.ranges == 0 {
-                let message = format!("{shown}: it is no list of addresses to block: line {line} is {why}");
-                return Err(Failure::new(Exit::Option, message));
-            }
-            let message = match report.bad_lines {
-                1 => format!("{shown}: line {line} is skipped, as it is {why}"),
-                bad => format!("{shown}: {bad} lines are skipped; the first is line {line}, as it is {why}"),
-            };
-            eprintln!("fast-peer: {}", one_line(&message));
-        }
-        Ok(builder.build())
     }
 }
 

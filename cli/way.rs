@@ -2,6 +2,7 @@
 //! the network.
 
 use crate::exit::{Exit, Failure};
+use fast_peer_core::dht::message::Family;
 use fast_peer_core::socks5::Login;
 use fast_peer_io::net::{Exempt, Interface, Net as _, Proxy, Real, Via, resolve_error};
 use percent_encoding::percent_decode_str;
@@ -13,7 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[group(skip)]
 pub(crate) struct Way {
     /// Stay on one interface, named by its name or by an address that it has; several addresses of it may be named.
-    /// Nothing leaves by another, names of hosts included [default: all]
+    /// Nothing leaves by another, names of hosts included. 0.0.0.0 is every interface, but IPv4 alone, and :: is IPv6
+    /// alone [default: all]
     #[arg(long, value_name = "NAME|ADDRESS", alias = "bind")]
     interface: Vec<String>,
     /// SOCKS5 proxy for everything but servers in NO_PROXY: socks5h://USER:PASSWORD@HOST:PORT, with or without login and
@@ -43,7 +45,11 @@ pub(crate) struct Outside {
 impl Way {
     /// The network as these options show it.
     pub(crate) fn open(&self) -> Result<Outside, Failure> {
-        let failed = |error| Failure::io(Exit::Network, "--interface", &error);
+        let failed = |error: std::io::Error| {
+            let exit =
+                if error.kind() == std::io::ErrorKind::InvalidInput { Exit::Option } else { Exit::Network };
+            Failure::io(exit, "--interface", &error)
+        };
         let interface = Interface::find(&self.interface).map_err(failed)?;
         let (real, addrs) = match interface {
             Some(interface) => {
@@ -51,8 +57,16 @@ impl Way {
                 (Real::on(interface), addrs)
             }
             None if self.interface.is_empty() => (Real::default(), ANY.to_vec()),
-            // Only one of both families, on every interface.
-            None => (Real::default(), self.interface.iter().filter_map(|text| text.parse().ok()).collect()),
+            None => {
+                let addrs: Vec<IpAddr> = self.interface.iter().filter_map(|text| text.parse().ok()).collect();
+                let (v4, v6) = (addrs.contains(&ANY[0]), addrs.contains(&ANY[1]));
+                let real = match (v4, v6) {
+                    (true, false) => Real::of(Family::V4),
+                    (false, true) => Real::of(Family::V6),
+                    _ => Real::default(),
+                };
+                (real, ANY.into_iter().filter(|any| addrs.contains(any)).collect())
+            }
         };
         let net = match self.proxy()? {
             Some(proxy) => Via::proxy(real, Proxy { exempt: exempt(), ..proxy }),

@@ -7,7 +7,7 @@ use super::swarm::Swarm;
 use crate::args::{self, Cli};
 use crate::engine::{self, Engine, interrupted};
 use crate::exit::{Exit, Failure};
-use crate::network::Bootstrap;
+use crate::network::{Bootstrap, Filtering};
 use crate::output::Output;
 use crate::way::{HostPort, Outside, Way};
 use clap::FromArgMatches as _;
@@ -65,6 +65,8 @@ enum Command {
 struct Asking {
     #[command(flatten)]
     bootstrap: Bootstrap,
+    #[command(flatten)]
+    filtering: Filtering,
     #[command(flatten)]
     way: Way,
     /// Give up after so many seconds
@@ -173,7 +175,7 @@ struct Asker {
 
 impl Asking {
     async fn start(&self, outside: &Outside) -> Result<Asker, Failure> {
-        let (engine, _) = start(outside, &self.bootstrap, 0..=0, true).await?;
+        let (engine, _) = start(outside, &self.bootstrap, &self.filtering, 0..=0, true).await?;
         Ok(Asker { engine, patience: Duration::from_secs(self.timeout) })
     }
 }
@@ -182,11 +184,13 @@ impl Asking {
 async fn start(
     outside: &Outside,
     bootstrap: &Bootstrap,
+    filtering: &Filtering,
     ports: RangeInclusive<u16>,
     read_only: bool,
 ) -> Result<(Engine, Option<u16>), Failure> {
     let dht = Some(bootstrap.config(read_only));
-    let config = Config { dht, lsd: false, pex: false, ..Config::default() };
+    let ip_filter = filtering.read()?;
+    let config = Config { dht, lsd: false, pex: false, ip_filter, ..Config::default() };
     let (mut engine, port) = Engine::start(outside, config, Some(ports)).await?;
     engine.keep();
     Ok((engine, port))

@@ -8,6 +8,7 @@ use crate::trackers::Tracker;
 use crate::way::Outside;
 use fast_peer_core::dht::{Summary, Task};
 use fast_peer_core::id::{LookupId, TorrentId};
+use fast_peer_core::ip_filter::IpFilter;
 use fast_peer_core::magnet::Magnet;
 use fast_peer_core::session::{Config, Encryption, Event, Found, NewTorrent, Notice, Transports};
 use fast_peer_core::torrent::known_peers::Source;
@@ -16,6 +17,7 @@ use fast_peer_core::tracker::{
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -38,6 +40,8 @@ pub(super) struct Wanted<'a> {
     pub(super) transports: Transports,
     /// Whether connections to peers are obfuscated.
     pub(super) encryption: Encryption,
+    /// Whom to leave alone.
+    pub(super) filter: Arc<IpFilter>,
     /// How long a tracker has to answer.
     pub(super) patience: Duration,
 }
@@ -71,6 +75,7 @@ pub(super) struct Finder {
     torrent: Option<TorrentId>,
     lookup: Option<LookupId>,
     asks_dht: bool,
+    filter: Arc<IpFilter>,
     waiting: VecDeque<Heard>,
 }
 
@@ -103,6 +108,7 @@ impl Finder {
             torrent: None,
             lookup: None,
             asks_dht: wanted.dht.is_some(),
+            filter: Arc::clone(&wanted.filter),
             waiting: VecDeque::new(),
         };
         finder.join(outside, swarm, wanted).await?;
@@ -117,7 +123,8 @@ impl Finder {
         let dht = wanted.dht.map(|bootstrap| bootstrap.config(true));
         let (pex, lsd, encryption) = (wanted.pex, wanted.lsd, wanted.encryption);
         let transports = wanted.transports;
-        let config = Config { dht, pex, lsd, transports, encryption, ..Config::default() };
+        let ip_filter = Arc::clone(&wanted.filter);
+        let config = Config { dht, pex, lsd, transports, encryption, ip_filter, ..Config::default() };
         let (mut engine, _) = Engine::start(outside, config, Some(0..=0)).await?;
         engine.keep();
         if wanted.takes_part() {
@@ -137,7 +144,10 @@ impl Finder {
     /// What is heard next; nothing once all that can say something has. Peers and the local network never have.
     pub(super) async fn next(&mut self) -> Option<Heard> {
         loop {
-            if let Some(heard) = self.waiting.pop_front() {
+            if let Some(mut heard) = self.waiting.pop_front() {
+                if let Heard::Peers { peers, .. } = &mut heard {
+                    peers.retain(|peer| !self.filter.blocks(peer.ip()));
+                }
                 return Some(heard);
             }
             if self.asking.is_empty() && !self.asks_dht && self.torrent.is_none() {

@@ -4,7 +4,7 @@ use super::finder::{Finder, Heard, Wanted};
 use super::swarm::{Swarm, peer_id, tracker_url};
 use crate::engine::{self, interrupted, random_seed};
 use crate::exit::{Exit, Failure};
-use crate::network::{Bootstrap, Encrypting, Transporting};
+use crate::network::{Bootstrap, Encrypting, Filtering, Transporting};
 use crate::output::{Output, size};
 use crate::utp;
 use crate::view::hex;
@@ -12,6 +12,7 @@ use crate::way::{HostPort, Outside, Way};
 use bytes::{Bytes, BytesMut};
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::InfoHash;
+use fast_peer_core::ip_filter::IpFilter;
 use fast_peer_core::mse::{Agreed, Initiator, Method, Methods, Rc4};
 use fast_peer_core::rng::Rng;
 use fast_peer_core::session::{Config, Encryption, NetError, Policy, Transport, Transports};
@@ -29,6 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
@@ -50,6 +52,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     encrypting: Encrypting,
     #[command(flatten)]
+    filtering: Filtering,
+    #[command(flatten)]
     bootstrap: Bootstrap,
     /// Don't ask the DHT for peers
     #[arg(long)]
@@ -63,7 +67,7 @@ impl Args {
         engine::block_on(async {
             let outside = self.way.open()?;
             let swarm = Rc::new(Swarm::find(&outside, &self.torrent).await?);
-            let how = self.how();
+            let (how, filter) = (self.how(), self.filtering.read()?);
             let (peer, said) = tokio::select! {
                 biased;
                 _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
@@ -71,9 +75,12 @@ impl Args {
                     match &self.peer {
                         Some(peer) => {
                             let peer = peer.resolve(&outside).await?;
+                            if filter.blocks(peer.ip()) {
+                                return Err(Failure::new(Exit::Network, format!("{peer}: the IP filter blocks it")));
+                            }
                             Ok((peer, greet(&outside, peer, &swarm, how).await?))
                         }
-                        None => self.greet_any(&outside, &swarm).await,
+                        None => self.greet_any(&outside, &swarm, &filter).await,
                     }
                 } => said?,
             };
@@ -86,7 +93,12 @@ impl Args {
     }
 
     /// Greets peers as they are found, several at a time, until one has answered.
-    async fn greet_any(&self, outside: &Outside, swarm: &Rc<Swarm>) -> Result<(SocketAddr, Said), Failure> {
+    async fn greet_any(
+        &self,
+        outside: &Outside,
+        swarm: &Rc<Swarm>,
+        filter: &Arc<IpFilter>,
+    ) -> Result<(SocketAddr, Said), Failure> {
         let is_private = swarm.torrent.as_ref().is_some_and(|torrent| torrent.is_private());
         let wanted = Wanted {
             trackers: Some(&self.tracker),
@@ -97,6 +109,7 @@ impl Args {
             port: UNUSED_PORT,
             transports: self.transporting.config(),
             encryption: self.encrypting.config(),
+            filter: Arc::clone(filter),
             patience: TRACKER_PATIENCE,
         };
         let how = self.how();
@@ -104,7 +117,8 @@ impl Args {
         for (host, port) in &swarm.peers {
             // One that is not there is like one that does not answer.
             let ips = outside.net.resolve(host).await.unwrap_or_default();
-            waiting.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, *port)));
+            let ips = ips.into_iter().filter(|ip| !filter.blocks(*ip));
+            waiting.extend(ips.map(|ip| SocketAddr::new(ip, *port)));
         }
         let mut finder = match Finder::start(outside, swarm, &wanted).await {
             Ok(finder) => Some(finder),

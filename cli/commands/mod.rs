@@ -79,7 +79,7 @@ pub(crate) async fn load(outside: &Outside, source: &OsStr) -> Result<Metainfo, 
     let answer =
         Client::new(outside.net.clone(), crate::engine::tls()?).get(fetch).await.map_err(|error| {
             let exit = match error {
-                HttpError::Net(NetError::NoSuchName) => Exit::NameResolution,
+                HttpError::Net(NetError::NoNameServer | NetError::NoSuchName) => Exit::NameResolution,
                 HttpError::Net(NetError::TimedOut) => Exit::Timeout,
                 _ => Exit::Network,
             };

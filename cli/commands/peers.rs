@@ -4,7 +4,7 @@ use super::finder::{Finder, Heard, Wanted};
 use super::swarm::{Swarm, judge, tracker_url};
 use crate::engine::{self, interrupted};
 use crate::exit::{Exit, Failure};
-use crate::network::{Bootstrap, Encrypting, Transporting};
+use crate::network::{Bootstrap, Encrypting, Filtering, Transporting};
 use crate::output::{Output, one_line};
 use crate::way::{HostPort, Way};
 use fast_peer_core::dht::Summary;
@@ -38,6 +38,8 @@ pub(crate) struct Args {
     transporting: Transporting,
     #[command(flatten)]
     encrypting: Encrypting,
+    #[command(flatten)]
+    filtering: Filtering,
     #[command(flatten)]
     bootstrap: Bootstrap,
     /// Don't ask the DHT
@@ -81,6 +83,7 @@ impl Args {
                 port: self.port,
                 transports: self.transporting.config(),
                 encryption: self.encrypting.config(),
+                filter: self.filtering.read()?,
                 patience: Duration::from_secs(self.timeout),
             };
             let end = wanted.takes_part().then(|| Instant::now() + Duration::from_secs(self.timeout));

@@ -176,7 +176,7 @@ fn tell(
                 ));
             }
         }
-        Notice::DiskTrouble { .. } | Notice::TrackerFailed { .. } => {
+        Notice::DiskTrouble { .. } | Notice::PieceLost { .. } | Notice::TrackerFailed { .. } => {
             eprintln!("fast-peer: {}", output::one_line(&notice.to_string()));
         }
         _ => port_map::tell(notice, out)?,

@@ -58,6 +58,7 @@ scenarios! {
     liar "liar" 1..=8,
     local_peers "local-peers" 1..=4,
     lossy_links "lossy-links" 1..=6,
+    lost_piece "lost-piece" 1..=6,
     magnet "magnet" 1..=2,
     magnet_bombs "magnet-bombs" 1..=1,
     magnet_crowd "magnet-crowd" 1..=2,

@@ -100,6 +100,9 @@ fn wrong_inputs_have_their_exit_codes() {
         (&args!["dht", "-o", "x", &link], 27),
         (&args!["download", sample(), "--ip-filter", &missing], 15),
         (&args!["download", sample(), "--ip-filter", &no_bencode], 28),
+        (&args!["peers", sample(), "--ip-filter", &missing], 15),
+        (&args!["dht", "ping", NOBODY, "--ip-filter", &no_bencode], 28),
+        (&args!["handshake", sample(), NOBODY, "--ip-filter", &missing], 15),
     ] {
         let mut json = vec!["--json".into()];
         json.extend(args.iter().cloned());

@@ -3,7 +3,7 @@
 use super::{Asking, start};
 use crate::engine::{Engine, interrupted};
 use crate::exit::{Exit, Failure};
-use crate::network::{Bootstrap, ports};
+use crate::network::{Bootstrap, Filtering, ports};
 use crate::output::Output;
 use crate::way::Way;
 use fast_peer_core::dht::message::Family;
@@ -19,6 +19,8 @@ use tokio::time::{Instant, interval_at};
 pub(super) struct Node {
     #[command(flatten)]
     bootstrap: Bootstrap,
+    #[command(flatten)]
+    filtering: Filtering,
     /// UDP port to listen on: one, or a range of which the first free one is taken
     #[arg(long, value_name = "PORT[-PORT]", default_value = "6881-6999", value_parser = ports)]
     port: RangeInclusive<u16>,
@@ -37,7 +39,8 @@ impl Node {
     /// Says where it listens, and how it is once in a while.
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let outside = self.way.open()?;
-        let (mut engine, port) = start(&outside, &self.bootstrap, self.port.clone(), false).await?;
+        let (mut engine, port) =
+            start(&outside, &self.bootstrap, &self.filtering, self.port.clone(), false).await?;
         let Some(port) = port else {
             let message = "others can't reach a node behind a proxy: it takes none, --proxy ''";
             return Err(Failure::new(Exit::Option, message));

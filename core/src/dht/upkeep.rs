@@ -12,6 +12,7 @@
 use super::event::{Action, Saved, Task};
 use super::message::{Contact, Method};
 use super::table::K;
+use super::votes::Votes;
 use super::{Key, MAX_SEARCHES, Node, Purpose};
 use crate::address::canonical;
 use crate::machine::{Deadline, Outbox, Timestamp};
@@ -134,6 +135,8 @@ impl Node {
     /// The network is another one.
     pub(super) fn on_network_changed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         self.upkeep.retry_after = RETRY_MIN;
+        // They saw us where we are no longer.
+        self.votes = Votes::default();
         self.bootstrap_again(now, out);
     }
 

@@ -22,7 +22,11 @@ impl Subject for Mapping {
     fn new(_now: Timestamp, rng: &mut Rng) -> Self {
         let modes = [portmap::Mode::Auto, portmap::Mode::NatPmp, portmap::Mode::Upnp];
         let mode = modes[rng.below(3) as usize];
-        Self { mapper: PortMapper::new(mode, rng.fork("mapper")), jobs: 0, asked: vec![] }
+        Self {
+            mapper: PortMapper::new(mode, &portmap::Protocol::ALL, rng.fork("mapper")),
+            jobs: 0,
+            asked: vec![],
+        }
     }
 
     fn machine(&mut self) -> &mut PortMapper {
@@ -32,6 +36,7 @@ impl Subject for Mapping {
     fn draw(&self, rng: &mut Rng) -> portmap::Event {
         let gateway = [192, 168, 1, 1];
         match rng.below(16) {
+            0 if rng.chance(1, 4) => portmap::Event::Away,
             0 => portmap::Event::Stop,
             1..=3 => {
                 let local = [192, 168, 1, 2 + rng.below(2) as u8].into();

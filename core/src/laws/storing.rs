@@ -99,6 +99,9 @@ impl Subject for Storing {
             store::Action::Found(piece) | store::Action::Verified(piece) => {
                 assert!(self.good.insert(*piece), "a piece is found good once");
             }
+            store::Action::Lost(piece) => {
+                assert!(self.good.remove(piece), "only what is there can be lost");
+            }
             store::Action::Op { job, op } => {
                 assert!(self.jobs.insert(*job, op.clone()).is_none(), "a job's number is used once");
             }

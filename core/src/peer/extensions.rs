@@ -1,6 +1,7 @@
 //! Messages of the extension protocol (BEP 10), in both directions.
 
-use super::{Action, Offer, Peer, Stage};
+use super::{Action, Offer, Peer, Stage, raw};
+use crate::lengths::PieceIndex;
 use crate::machine::{Outbox, Timestamp};
 use crate::session::WriteBatch;
 use crate::wire::{
@@ -94,6 +95,21 @@ impl Peer {
         out.extend(freed.into_iter().map(Action::Freed));
         out.push_back(Action::DontHave(piece));
         Ok(())
+    }
+
+    /// Takes a piece back, if they were told of it (BEP 54): first that, and then a reject for all that was asked of it
+    /// where both are fast.
+    pub(super) fn on_lost(&mut self, piece: PieceIndex, place: usize) {
+        self.allowed_to_them.retain(|allowed| *allowed != piece);
+        let dropped = self.uploads.retain(|block| block.piece() != piece);
+        if place < self.told {
+            self.told -= 1;
+            if let Some(id) = self.their_id(Extension::LtDonthave).filter(|_| self.stage == Stage::Open) {
+                let payload = Bytes::copy_from_slice(&piece.get().to_be_bytes());
+                self.say(&Message::Extended { id, payload });
+            }
+        }
+        dropped.into_iter().for_each(|block| self.refuse(raw(block)));
     }
 
     /// By a message of its own to those that take it, and to others by another handshake.

@@ -110,6 +110,13 @@ pub enum Event {
     Hello(Hello),
     /// Whether we want something that they have.
     Interest(bool),
+    /// A completed piece is missing again (BEP 54). Nothing of it is served from now on.
+    Lost {
+        /// Which.
+        piece: PieceIndex,
+        /// Where in the torrent's list of completed pieces it was; those behind it have moved up.
+        place: usize,
+    },
     /// Say this about the metadata, if they know what that is.
     Metadata(MetadataMessage),
     /// Tell them of other peers, if they take such messages.
@@ -610,6 +617,7 @@ impl Machine for Peer {
                     self.say(if want { &Message::Interested } else { &Message::NotInterested });
                 }
             }
+            Event::Lost { piece, place } => self.on_lost(piece, place),
             Event::Metadata(message) => self.on_metadata(message),
             Event::Offer(offer) => {
                 self.say_extended(offer.handshake());

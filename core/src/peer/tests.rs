@@ -340,6 +340,32 @@ fn a_piece_is_taken_back() {
 }
 
 #[test]
+fn who_was_told_of_a_piece_hears_that_it_is_gone() {
+    for (reserved, rejects) in [(FAST, true), (PLAIN, false)] {
+        let mut end = chatty(reserved);
+        end.peer.told = 3;
+        end.event(Event::SetChoke(false));
+        end.written();
+        let block = end.block(1, 0);
+        end.bytes(&request(6, block));
+        assert!(matches!(end.event(Event::Serve(block))[..], [Action::Read { token: 0, .. }]));
+        // One behind those that they were told of is none of their business.
+        let piece = end.block(2, 0).piece();
+        end.event(Event::Lost { piece, place: 3 });
+        assert_eq!((end.written(), end.peer.told), (vec![], 3));
+        let piece = block.piece();
+        end.event(Event::Lost { piece, place: 0 });
+        // BEP 54: a reject follows where both are fast.
+        let reject = if rejects { request(16, block) } else { vec![] };
+        assert_eq!(end.written(), [extended(3, &[0, 0, 0, 1]), reject].concat());
+        assert_eq!(end.peer.told, 2, "those behind it have moved up");
+        let payload = Some(Payload::Length(block.len()));
+        end.event(Event::Read { token: 0, payload });
+        assert_eq!(end.written(), b"", "what was read is of no use");
+    }
+}
+
+#[test]
 fn pieces_are_taken_back_only_so_often() {
     let mut end = chatty(FAST);
     let lost = extended(Extension::LtDonthave.our_id(), &[0, 0, 0, 9]);

@@ -38,15 +38,13 @@ impl PortMapper {
         match body {
             Body::Address(result) => self.on_address(now, result, out),
             Body::NatPmp { protocol, result } => {
-                let at = self.at(protocol);
-                if self.is_asked(at) {
+                if let Some(at) = self.at(protocol).filter(|at| self.is_asked(*at)) {
                     let result = result.map_err(Why::NatPmp);
                     self.on_result(now, at, Method::NatPmp, result, out);
                 }
             }
             Body::Pcp { nonce, protocol, external_ip, result } => {
-                let at = self.at(protocol);
-                if self.leases[at].nonce == nonce {
+                if let Some(at) = self.at(protocol).filter(|at| self.leases[*at].nonce == nonce) {
                     if result.is_ok() {
                         self.external_ip = external_ip.filter(|ip| !ip.is_unspecified());
                     }
@@ -57,8 +55,8 @@ impl PortMapper {
         }
     }
 
-    fn at(&self, protocol: Protocol) -> usize {
-        usize::from(self.leases[0].protocol != protocol)
+    fn at(&self, protocol: Protocol) -> Option<usize> {
+        self.leases.iter().position(|lease| lease.protocol == protocol)
     }
 
     fn is_asked(&self, at: usize) -> bool {
@@ -152,8 +150,12 @@ impl PortMapper {
         let renew_in = lifetime / 2 + self.jitter(lifetime / 8);
         let lease = &mut self.leases[at];
         (lease.external, lease.due) = (external, now + renew_in);
-        (lease.held_until, lease.conflicts) = (Some(now + lifetime), 0);
+        (lease.held_until, lease.conflicts, lease.refused) = (Some(now + lifetime), 0, false);
         let (protocol, external_ip) = (lease.protocol, self.external_ip);
+        // Others are told of one port for both.
+        self.leases.iter_mut().filter(|lease| lease.held_until.is_none()).for_each(|lease| {
+            lease.external = external;
+        });
         out.push_back(Action::Mapped(Mapping { protocol, method, external_ip, external, lifetime }));
     }
 
@@ -170,7 +172,7 @@ impl PortMapper {
             self.start_round(now, out);
         } else if self.holds_any() {
             let lease = &mut self.leases[at];
-            lease.due = now + REST_MAX;
+            (lease.due, lease.refused) = (now + REST_MAX, true);
             out.push_back(Action::Refused { protocol: lease.protocol, why });
         } else {
             self.fail(now, method, why, out);

@@ -19,6 +19,8 @@ pub struct Router {
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// There is no router any more.
+    Away,
     /// A datagram came, to us or to all hosts of the network.
     Datagram {
         /// Its sender.

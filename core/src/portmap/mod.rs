@@ -41,7 +41,8 @@ pub struct PortMapper {
     rng: Rng,
     place: Option<Place>,
     stage: Stage,
-    leases: [Lease; 2],
+    /// One for each protocol.
+    leases: Vec<Lease>,
     flight: Option<Flight>,
     external_ip: Option<Ipv4Addr>,
     epoch: Option<Epoch>,
@@ -81,6 +82,8 @@ struct Lease {
     conflicts: u32,
     /// The router grants it for ever or not at all.
     permanent: bool,
+    /// The router granted the other one, and not this.
+    refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,14 +112,14 @@ struct Epoch {
 }
 
 impl PortMapper {
-    /// Asks nobody yet.
-    pub fn new(mode: Mode, rng: Rng) -> Self {
+    /// Asks nobody yet, and later for the port of these protocols.
+    pub fn new(mode: Mode, protocols: &[Protocol], rng: Rng) -> Self {
         Self {
             mode,
             rng,
             place: None,
             stage: Stage::Off,
-            leases: Protocol::ALL.map(Lease::new),
+            leases: protocols.iter().copied().map(Lease::new).collect(),
             flight: None,
             external_ip: None,
             epoch: None,
@@ -131,6 +134,14 @@ impl PortMapper {
     pub fn external_port(&self, protocol: Protocol) -> Option<u16> {
         let lease = self.leases.iter().find(|lease| lease.protocol == protocol);
         lease.filter(|lease| lease.held_until.is_some()).map(|lease| lease.external)
+    }
+
+    /// Whether the router is being asked for a port that it has not given yet. Becomes otherwise by [`Action::Mapped`],
+    /// [`Action::Failed`] and [`Action::Refused`].
+    pub fn is_undecided(&self, protocol: Protocol) -> bool {
+        let is_open =
+            |lease: &Lease| lease.protocol == protocol && lease.held_until.is_none() && !lease.refused;
+        matches!(self.stage, Stage::Asking(_)) && self.leases.iter().any(is_open)
     }
 
     /// Whether what is sent from `from` is for this machine.
@@ -164,6 +175,14 @@ impl PortMapper {
         self.place = Some(place);
         self.vain = 0;
         self.start_round(now, out);
+    }
+
+    /// There is no router here: those that were asked before are elsewhere.
+    fn on_away(&mut self, out: &mut Outbox<Action>) {
+        if !matches!(self.stage, Stage::Stopping(_)) {
+            self.lose_all(Why::Moved, out);
+            (self.stage, self.place, self.flight) = (Stage::Off, None, None);
+        }
     }
 
     fn on_stop(&mut self, out: &mut Outbox<Action>) {
@@ -209,7 +228,7 @@ impl PortMapper {
             return out.push_back(Action::Failed { tried, retry_in });
         };
         self.stage = Stage::Asking(method);
-        self.leases.iter_mut().for_each(|lease| lease.due = now);
+        self.leases.iter_mut().for_each(|lease| (lease.due, lease.refused) = (now, false));
     }
 
     fn fail(&mut self, now: Timestamp, method: Method, why: Why, out: &mut Outbox<Action>) {
@@ -392,6 +411,7 @@ impl Machine for PortMapper {
 
     fn handle_event(&mut self, now: Timestamp, event: Event, out: &mut Outbox<Action>) {
         match event {
+            Event::Away => self.on_away(out),
             Event::Datagram { from, data } => self.on_datagram(now, from, &data, out),
             Event::Start { router, port } => self.on_start(now, Place { router, port }, out),
             Event::Stop => self.on_stop(out),
@@ -435,6 +455,7 @@ impl Lease {
             held_until: None,
             conflicts: 0,
             permanent: false,
+            refused: false,
         }
     }
 }

@@ -72,6 +72,45 @@ fn a_host_without_a_known_router_asks_by_upnp_at_once() {
 }
 
 #[test]
+fn both_protocols_get_one_port_if_they_can() {
+    let mut home = Home::new(Mode::Upnp, Speaks::Nothing);
+    home.start();
+    home.answer_job(Err(UpnpError::Conflict));
+    home.answer_job(Ok(None));
+    let external: Vec<_> = home
+        .jobs
+        .iter()
+        .map(|(_, request)| match request {
+            UpnpRequest::Map { protocol, external, .. } => (*protocol, *external),
+            UpnpRequest::Unmap { .. } => panic!("{request}"),
+        })
+        .collect();
+    assert_ne!(external[1], (Protocol::Tcp, PORT));
+    assert_eq!(external[2], (Protocol::Udp, external[1].1), "somebody else has the port in TCP");
+}
+
+#[test]
+fn where_there_is_no_router_nothing_is_mapped() {
+    let mut home = Home::new(Mode::Auto, Speaks::Pcp);
+    home.start();
+    home.tell(Event::Away);
+    assert_eq!(home.lost.len(), 2);
+    assert_eq!(home.mapper.external_port(Protocol::Tcp), None);
+    assert!(home.mapper.is_off() && home.mapper.poll_timeout().is_none());
+    home.start();
+    assert_eq!(home.mapper.external_port(Protocol::Tcp), Some(PORT));
+}
+
+#[test]
+fn only_what_is_used_is_asked_for() {
+    let mut home = Home::new(Mode::Auto, Speaks::Pcp);
+    home.mapper = PortMapper::new(Mode::Auto, &[Protocol::Udp], Rng::from_number(1));
+    home.start();
+    home.run_for(3000);
+    assert!(home.mapped(Protocol::Tcp).is_empty() && home.mapped(Protocol::Udp).len() > 3);
+}
+
+#[test]
 fn what_the_user_does_not_allow_is_not_tried() {
     let mut home = Home::new(Mode::Upnp, Speaks::Pcp);
     home.start();
@@ -487,7 +526,7 @@ impl Home {
 
     fn seeded(mode: Mode, speaks: Speaks, seed: u64) -> Self {
         Self {
-            mapper: PortMapper::new(mode, Rng::from_number(seed)),
+            mapper: PortMapper::new(mode, &Protocol::ALL, Rng::from_number(seed)),
             router: FakeRouter { speaks, ..FakeRouter::default() },
             now: Timestamp::ZERO,
             log: vec![],

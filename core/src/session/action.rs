@@ -168,6 +168,14 @@ pub enum Notice {
         /// Their addresses, known ones too.
         peers: Vec<SocketAddr>,
     },
+    /// A piece that was there can't be read back, or has become another. It is announced no more, and fetched again if it
+    /// is wanted.
+    PieceLost {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The piece.
+        piece: PieceIndex,
+    },
     /// The router does not map a port any more, or only the other one of TCP and UDP.
     PortLost {
         /// Of what.
@@ -376,6 +384,9 @@ impl fmt::Display for Notice {
             Self::Lookup { lookup, found } => write!(f, "{lookup} {found}"),
             Self::Peers { torrent, source, peers } => {
                 write!(f, "{torrent} peers={} source={source}", peers.len())
+            }
+            Self::PieceLost { torrent, piece } => {
+                write!(f, "{torrent} piece {piece} is not on the disk any more")
             }
             Self::PortLost { protocol, why } => {
                 write!(f, "the router does not let peers in by {protocol}: {why}")

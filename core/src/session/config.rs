@@ -4,7 +4,7 @@ use super::dht::DhtConfig;
 use super::link::Encryption;
 use crate::id::PeerId;
 use crate::ip_filter::IpFilter;
-use crate::portmap;
+use crate::portmap::{self, Protocol};
 use crate::rng::Rng;
 use crate::utp;
 use alloc::string::String;
@@ -74,6 +74,11 @@ impl Transports {
     /// Whether there is one.
     pub(super) const fn any(self) -> bool {
         self.tcp || self.utp
+    }
+
+    /// Of which protocols the port has to be open: nodes and trackers use UDP in any case.
+    pub(super) const fn protocols(self) -> &'static [Protocol] {
+        if self.tcp { &Protocol::ALL } else { &[Protocol::Udp] }
     }
 }
 

@@ -180,7 +180,9 @@ impl Session {
         self.forget_carrier(conn, &entry.carrier);
         let Some(torrent) = entry.torrent() else { return };
         self.with_torrent(now, torrent, |torrent, out| torrent.handle_lost(now, conn, error, out));
-        self.fall_back(now, &entry);
+        if error != Some(NetError::Moved) {
+            self.fall_back(now, &entry);
+        }
         self.dial_crowded(now);
     }
 

@@ -140,6 +140,12 @@ pub enum NetError {
     /// The address or network can't be reached from here.
     #[error("the address can't be reached")]
     Unreachable,
+    /// This host has lost the address that the connection went over: it says nothing about the remote.
+    #[error("this host has the address no more")]
+    Moved,
+    /// No name server of this host was reached, or none said anything of use.
+    #[error("no name server answered")]
+    NoNameServer,
     /// The name does not exist.
     #[error("the name does not exist")]
     NoSuchName,

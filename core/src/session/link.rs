@@ -259,6 +259,7 @@ impl Session {
                     return false;
                 }
                 Ok(Some(agreed)) => {
+                    tracing::debug!(%conn, method = %agreed.method, "obfuscated");
                     self.responding -= usize::from(link.is_responding());
                     link.open(agreed, input);
                     let torrent = entry.torrent();

@@ -142,6 +142,7 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
+    Announce,
     Carrier(ConnId),
     Greeting(ConnId),
     Patience(u64),
@@ -189,8 +190,9 @@ impl Session {
             listen_port: 0,
             filter,
             seen: Seen::default(),
-            mapper: (config.port_map != portmap::Mode::Off)
-                .then(|| PortMapper::new(config.port_map, rng.fork("port mapper"))),
+            mapper: (config.port_map != portmap::Mode::Off).then(|| {
+                PortMapper::new(config.port_map, config.transports.protocols(), rng.fork("port mapper"))
+            }),
             surroundings: Surroundings::default(),
             down: RateLimiter::new(start, config.down_bytes_per_s),
             up: RateLimiter::new(start, config.up_bytes_per_s),
@@ -207,6 +209,11 @@ impl Session {
         }
     }
 
+    /// What carries connections.
+    pub fn transports(&self) -> Transports {
+        self.config.transports
+    }
+
     /// Adds a torrent and starts it: an input like any other. A torrent that is there already is not added twice.
     pub fn add_torrent(&mut self, now: Timestamp, mut new: NewTorrent) -> TorrentId {
         self.set_now(now);
@@ -220,7 +227,7 @@ impl Session {
         let names = core::mem::take(&mut new.peer_names);
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
-        torrent.init_listen_port(self.announced_port());
+        torrent.set_listen_port(self.announced_port());
         torrent.init_ip_filter(&self.filter);
         torrent.set_place(self.seen.place(self.listen_port));
         torrent.set_network_is_down(self.surroundings.is_down());
@@ -315,6 +322,7 @@ impl Session {
         {
             self.due.pop_first();
             match due {
+                Due::Announce => self.announce_again(now),
                 Due::Carrier(conn) => self.on_carrier_due(now, conn),
                 Due::Greeting(conn) => self.on_greeting_timeout(conn),
                 Due::Patience(ask) => self.on_patience(now, ask),
@@ -378,6 +386,7 @@ impl Session {
         let mut next = self.due.first().map(|(at, due)| Deadline {
             at: *at,
             why: match due {
+                Due::Announce => "announce anew",
                 Due::Carrier(_) => "connection",
                 Due::Greeting(_) => "handshake timeout",
                 Due::Patience(_) => "tracker timeout",

@@ -22,6 +22,12 @@ pub(super) struct Surroundings {
     /// The port that torrents were last told of.
     announced: u16,
     recovered_at: Option<Timestamp>,
+    /// When everybody is told that the network is another one, if that waits for its time.
+    recovery_at: Option<Timestamp>,
+    /// Until when trackers are to hear where we are: as soon as the router has answered.
+    announce_by: Option<Timestamp>,
+    /// Whether the router was asked since the network became another one.
+    asked_router: bool,
     /// Whether the driver woke us much too late.
     overslept: bool,
 }
@@ -40,18 +46,49 @@ impl Session {
         if let Some(port) = self.config.announce_port {
             return port;
         }
-        let external = self.mapper.as_ref().and_then(|mapper| mapper.external_port(Protocol::Tcp));
+        let external =
+            self.mapper.as_ref().and_then(|mapper| mapper.external_port(self.announced_protocol()));
         external.filter(|_| self.listen_port != 0).unwrap_or(self.listen_port)
     }
 
-    /// Tells torrents at which port others reach us, if that has changed.
+    /// Routers may give TCP and UDP ports of their own, and others are told of one.
+    fn announced_protocol(&self) -> Protocol {
+        if self.config.transports.tcp { Protocol::Tcp } else { Protocol::Udp }
+    }
+
+    /// Tells torrents at which port others reach us, if that has changed, and they their trackers, unless these are to
+    /// hear of us soon.
     pub(super) fn announce_port(&mut self, now: Timestamp) {
         let port = self.announced_port();
-        if core::mem::replace(&mut self.surroundings.announced, port) != port {
+        let before = core::mem::replace(&mut self.surroundings.announced, port);
+        if before == port {
+            return;
+        }
+        self.torrents.values_mut().for_each(|slot| slot.torrent.set_listen_port(port));
+        let Surroundings { recovery_at, announce_by, .. } = self.surroundings;
+        if before != 0 && recovery_at.is_none() && announce_by.is_none() {
+            self.announce_again(now);
+        }
+    }
+
+    /// Trackers hear where we are.
+    pub(super) fn announce_again(&mut self, now: Timestamp) {
+        if let Some(by) = self.surroundings.announce_by.take() {
+            self.due.remove(&(by, Due::Announce));
+        }
+        // Without a network nobody would hear it; when it is back, this comes again.
+        if !self.surroundings.is_down() {
             for id in self.ids() {
-                self.with_torrent(now, id, |torrent, out| torrent.set_listen_port(now, port, out));
+                self.with_torrent(now, id, |torrent, out| torrent.announce_again(now, out));
             }
         }
+    }
+
+    /// Whether the port at which others reach us is still up to the router.
+    fn waits_for_router(&self) -> bool {
+        let protocol = self.announced_protocol();
+        self.config.announce_port.is_none()
+            && self.mapper.as_ref().is_some_and(|mapper| mapper.is_undecided(protocol))
     }
 
     fn ids(&self) -> Vec<TorrentId> {
@@ -67,12 +104,18 @@ impl Session {
         let is_first = self.surroundings.addresses.replace(addresses).is_none();
         let is_down = self.surroundings.is_down();
         self.surroundings.router = router;
+        self.surroundings.asked_router = false;
         self.torrents.values_mut().for_each(|slot| slot.torrent.set_network_is_down(is_down));
         // Without a network there is nobody to tell or to dial.
         if !is_first && !is_down {
             self.recover_soon(now);
         }
-        self.ask_router(now);
+        if router.is_none() && !is_down {
+            self.tell_mapper(now, portmap::Event::Away);
+        }
+        if !self.surroundings.asked_router {
+            self.ask_router(now);
+        }
     }
 
     /// Has the port mapped by the router that is there now.
@@ -82,6 +125,7 @@ impl Session {
             && self.stop_by.is_none()
             && !self.stopped
         {
+            self.surroundings.asked_router = true;
             self.tell_mapper(now, portmap::Event::Start { router, port: self.listen_port });
         }
     }
@@ -100,8 +144,16 @@ impl Session {
     pub(super) fn recover_from_sleep(&mut self, now: Timestamp) {
         if core::mem::take(&mut self.surroundings.overslept) {
             let rested = self.surroundings.recovered_at.map_or(now, |at| at + RECOVERY_GAP);
-            self.due.insert((rested.max(now), Due::Recovery));
+            self.surroundings.asked_router = false;
+            self.recover_at(rested.max(now));
         }
+    }
+
+    fn recover_at(&mut self, at: Timestamp) {
+        if let Some(before) = self.surroundings.recovery_at.replace(at) {
+            self.due.remove(&(before, Due::Recovery));
+        }
+        self.due.insert((at, Due::Recovery));
     }
 
     /// Begins anew with everybody, now or a while after the last time: interfaces can come and go quickly.
@@ -110,23 +162,42 @@ impl Session {
         if rested <= now {
             self.recover(now);
         } else {
-            self.due.insert((rested, Due::Recovery));
+            self.recover_at(rested);
         }
     }
 
     /// Trackers, nodes and the local network hear where we are, and peers are dialled again.
     pub(super) fn recover(&mut self, now: Timestamp) {
+        self.surroundings.recovery_at = None;
         // Without a network nobody would hear it; when it is back, this comes again.
         if self.stop_by.is_some() || self.stopped || self.surroundings.is_down() {
             return;
         }
         self.surroundings.recovered_at = Some(now);
         tracing::debug!("the network is another one");
+        self.forget_seen();
         self.tell_dht(now, dht::Event::NetworkChanged);
         self.tell_lsd(now, lsd::Event::NetworkChanged);
-        self.ask_router(now);
+        self.announce_by(now + ROUTER_PATIENCE);
+        if !self.surroundings.asked_router {
+            self.ask_router(now);
+        }
         for id in self.ids() {
             self.with_torrent(now, id, |torrent, out| torrent.handle_network_changed(now, out));
+        }
+        self.announce_if_decided(now);
+    }
+
+    fn announce_by(&mut self, by: Timestamp) {
+        if let Some(before) = self.surroundings.announce_by.replace(by) {
+            self.due.remove(&(before, Due::Announce));
+        }
+        self.due.insert((by, Due::Announce));
+    }
+
+    fn announce_if_decided(&mut self, now: Timestamp) {
+        if self.surroundings.announce_by.is_some() && !self.waits_for_router() {
+            self.announce_again(now);
         }
     }
 
@@ -172,6 +243,7 @@ impl Session {
                 }
             }
         }
+        self.announce_if_decided(now);
     }
 
     fn on_mapped(&mut self, now: Timestamp, mapping: Mapping) {
@@ -206,15 +278,21 @@ fn is_behind_another(ip: Ipv4Addr) -> bool {
 /// How late a driver can be that has only much to do.
 const OVERSLEPT: Duration = Duration::from_secs(60);
 
+/// How long trackers are not told where we are, while the router is asked at which port that is.
+const ROUTER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How much time passes at least before everybody is told again that the network is another one.
 const RECOVERY_GAP: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
+    use crate::id::ConnId;
     use crate::machine::Timestamp;
     use crate::magnet::Magnet;
-    use crate::portmap::{Mode, Router};
-    use crate::session::{Action, Config, Event, NewTorrent, Notice, Session};
+    use crate::portmap::{Mode, Protocol, Router};
+    use crate::session::{
+        Action, Config, Event, NetError, NewTorrent, Notice, Session, Transports, WriteBatch,
+    };
     use alloc::string::String;
     use alloc::vec;
     use alloc::vec::Vec;
@@ -272,6 +350,86 @@ mod tests {
     }
 
     #[test]
+    fn another_network_has_the_router_and_the_trackers_asked_once() {
+        let mut home = Home::new(Mode::NatPmp);
+        home.arrive(7);
+        home.answer_as_router();
+        home.at(Duration::from_secs(40));
+        let before = home.ports().len();
+        home.arrive(8);
+        assert_eq!(home.sent.len(), 1, "one question in PCP");
+        assert_eq!(home.ports().len(), before, "where we are is up to the router");
+        home.answer_as_router();
+        assert_eq!(home.ports()[before..], ["7000"]);
+        home.at(Duration::from_secs(60));
+        assert_eq!(home.ports().len(), before + 1);
+
+        // The next one follows too soon, and has a router that says nothing.
+        home.arrive(9);
+        home.at(Duration::from_secs(69));
+        assert_eq!(home.ports().len(), before + 1);
+        let asked = home.sent.len();
+        home.at(Duration::from_secs(90));
+        assert_eq!(home.ports()[before + 1..], ["6881"]);
+        assert!((2..=6).contains(&asked), "PCP once, and NAT-PMP: {asked}");
+    }
+
+    #[test]
+    fn where_there_is_no_router_its_port_is_not_told() {
+        let mut home = Home::new(Mode::NatPmp);
+        home.arrive(7);
+        home.answer_as_router();
+        home.at(Duration::from_secs(40));
+        home.tell(Event::NetworkChanged { addresses: vec![[203, 0, 113, 9].into()], router: None });
+        assert_eq!(home.ports().last(), Some(&"6881"));
+        assert_eq!(home.session.announced_port(), 6881);
+    }
+
+    #[test]
+    fn without_tcp_the_port_of_udp_is_told() {
+        let transports = Transports { tcp: false, utp: true };
+        let mut home = Home::of(Config { port_map: Mode::NatPmp, transports, ..Config::default() });
+        home.arrive(7);
+        home.answer_as_router();
+        let mapped = home.notices.iter().filter_map(|notice| match notice {
+            Notice::PortMapped(mapping) => Some(mapping.protocol),
+            _ => None,
+        });
+        assert_eq!(mapped.collect::<Vec<_>>(), [Protocol::Udp]);
+        assert_eq!(home.ports(), ["6881", "7000"]);
+    }
+
+    #[test]
+    fn a_connection_over_an_address_that_is_gone_says_nothing_about_the_peer() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        let peer = SocketAddr::from(([198, 51, 100, 1], 6881));
+        let torrent = home.session.torrents().next().unwrap().0;
+        home.tell(Event::AddPeers { torrent, peers: vec![peer] });
+        let conn = home.dialled.pop().unwrap();
+        home.tell(Event::Connected { conn });
+        let mut batch = WriteBatch::default();
+        home.session.poll_stream(home.now, conn, 1 << 20, &mut batch);
+        assert!(!batch.is_empty(), "an obfuscated handshake");
+        home.tell(Event::Closed { conn, error: Some(NetError::Moved) });
+        let known = home.session.torrent(torrent).unwrap().known_peers();
+        assert_eq!((known.failures(peer), known.dials_plain(peer)), (0, false));
+    }
+
+    #[test]
+    fn what_was_seen_of_us_elsewhere_is_forgotten() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        for voter in 0..8 {
+            home.session.on_seen(([45, 1, voter, 1], 6881).into(), [93, 184, 216, 34].into());
+        }
+        assert!(home.session.seen.place(6881).v4.is_some());
+        home.at(Duration::from_secs(40));
+        home.arrive(8);
+        assert_eq!(home.session.seen.place(6881).v4, None);
+    }
+
+    #[test]
     fn who_is_woken_much_too_late_begins_anew() {
         let mut home = Home::new(Mode::Off);
         home.arrive(7);
@@ -291,6 +449,7 @@ mod tests {
         urls: Vec<String>,
         notices: Vec<Notice>,
         sent: Vec<Vec<u8>>,
+        dialled: Vec<ConnId>,
     }
 
     impl Home {
@@ -305,8 +464,8 @@ mod tests {
             let magnet = Magnet::parse(link).unwrap();
             session.handle_event(Timestamp::ZERO, Event::Listening { port: 6881 });
             session.add_torrent(Timestamp::ZERO, NewTorrent::try_from(&magnet).unwrap());
-            let mut home =
-                Self { session, now: Timestamp::ZERO, urls: vec![], notices: vec![], sent: vec![] };
+            let (now, urls, notices) = (Timestamp::ZERO, vec![], vec![]);
+            let mut home = Self { session, now, urls, notices, sent: vec![], dialled: vec![] };
             home.drain();
             home
         }
@@ -337,6 +496,7 @@ mod tests {
         fn drain(&mut self) {
             while let Some(action) = self.session.poll_action() {
                 match action {
+                    Action::Connect { conn, .. } => self.dialled.push(conn),
                     Action::Http { url, .. } => self.urls.push(url),
                     Action::Notice(notice) => self.notices.push(notice),
                     _ => {}

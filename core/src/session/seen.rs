@@ -34,6 +34,12 @@ impl Session {
         }
     }
 
+    /// We are elsewhere.
+    pub(super) fn forget_seen(&mut self) {
+        self.seen = Seen::default();
+        self.tell_place();
+    }
+
     pub(super) fn tell_place(&mut self) {
         let place = self.seen.place(self.listen_port);
         self.torrents.values_mut().for_each(|slot| slot.torrent.set_place(place));

@@ -62,6 +62,9 @@ pub enum Failure {
     /// It did not like the name and password.
     #[error("the proxy refused the name and password")]
     LoginRefused,
+    /// It did what was asked, and says by a name that is none, or an address of no known kind, where.
+    #[error("the proxy's answer holds no address that can be read")]
+    NoAddress,
     /// It wants to be shown who we are in a way that is not known here.
     #[error("the proxy wants a login of a kind that is not known here")]
     NoMethod,

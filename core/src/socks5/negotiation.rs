@@ -157,7 +157,7 @@ impl Negotiation {
                         out.push_back(Action::Done(bound));
                     }
                     Ok(None) => {}
-                    Err(_) => self.fail(Failure::NotSocks5, out),
+                    Err(_) => self.fail(Failure::NoAddress, out),
                 }
             }
             _ => {}

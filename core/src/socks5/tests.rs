@@ -107,8 +107,8 @@ fn what_is_no_proxy_for_us_is_told_apart() {
         (b"\x05\x02", Failure::LoginMissing),
         (b"\x05\x01", Failure::NoMethod),
         (b"\x05\x00\x04\x00", Failure::NotSocks5),
-        (b"\x05\x00\x05\x00\x00\x02\x00", Failure::NotSocks5),
-        (b"\x05\x00\x05\x00\x00\x03\x00\x00\x00", Failure::NotSocks5),
+        (b"\x05\x00\x05\x00\x00\x02\x00", Failure::NoAddress),
+        (b"\x05\x00\x05\x00\x00\x03\x00\x00\x00", Failure::NoAddress),
     ] {
         assert_eq!(connect(says).last(), Some(&Action::Failed(failure)), "{says:?}");
     }

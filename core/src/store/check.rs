@@ -1,6 +1,6 @@
 //! Looking at the files that are there when a torrent starts.
 
-use super::op::{DiskOp, HashInput, HashOp, Sha1State};
+use super::op::DiskOp;
 use super::{Action, Job, Store};
 use crate::lengths::{FileIndex, FileSpan, PieceIndex};
 use crate::machine::Outbox;
@@ -83,13 +83,8 @@ impl Store {
                 continue;
             }
             check.under_way += 1;
-            let input = HashInput::Stored(spans);
-            let op = if self.expected.is_v2() {
-                HashOp::Leaves { input }
-            } else {
-                HashOp::Sha1 { state: Sha1State::new(), input, finish: true }
-            };
-            self.submit(Job::CheckHash { piece }, DiskOp::Hash(op), out);
+            let op = self.whole_hash(piece);
+            self.submit(Job::CheckHash { piece }, op, out);
         }
     }
 

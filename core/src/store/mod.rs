@@ -2,7 +2,8 @@
 //!
 //! Blocks come in as they arrive. Runs of them are hashed in order and written while they are in memory; a block leaves
 //! memory when both are done. A piece counts as *verified* when its hash passed and as *stored* when besides all of it is
-//! written: only then may it be announced, since only then can it be served.
+//! written: only then may it be announced, since only then can it be served. A stored piece of which something can't be
+//! read is looked at once more, and *lost* if it is not what it was.
 //!
 //! ```text
 //! block ──► held ──► hashing ──► hashed ─┐
@@ -17,6 +18,7 @@ pub mod payload;
 #[cfg(test)]
 mod tests;
 
+use crate::bitfield::Bitfield;
 use crate::lengths::{Block, FileIndex, FileMap, FileSpan, PieceIndex};
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,7 @@ use alloc::vec::Vec;
 use check::Check;
 use core::time::Duration;
 use expected::Expected;
-use op::{DiskError, DiskOp, DiskOutput, HashInput, HashOp, HashOutput};
+use op::{DiskError, DiskOp, DiskOutput, HashInput, HashOp, HashOutput, Sha1State};
 use open_piece::OpenPiece;
 use payload::Payload;
 
@@ -48,11 +50,14 @@ pub struct Store {
     writes_out: u32,
     /// For each file, its pieces that are not stored.
     pieces_left: Vec<u32>,
-    /// Wanted files that do not have their final name yet.
-    unfinished: u32,
+    /// Wanted files that are not complete under their final name.
+    unfinished: BTreeSet<FileIndex>,
     completed: bool,
     dirty: BTreeSet<FileIndex>,
     check: Option<Check>,
+    stored: Bitfield,
+    /// Stored pieces that are looked at once more.
+    doubted: BTreeSet<PieceIndex>,
     /// Pieces that failed before: when one passes, the digests of its blocks tell who lied.
     suspects: BTreeSet<PieceIndex>,
     trouble: Option<Trouble>,
@@ -118,6 +123,8 @@ pub enum Action {
     Flushed,
     /// The check found this piece good.
     Found(PieceIndex),
+    /// A stored piece can't be read any more, or has become another: it is missing again.
+    Lost(PieceIndex),
     /// Execute this.
     Op {
         /// To be named in the answer.
@@ -149,7 +156,8 @@ enum Job {
     CheckStat { file: FileIndex },
     Finish { file: FileIndex },
     Hash { piece: PieceIndex, attempt: u32, to: u32 },
-    Read { token: u64 },
+    Read { token: u64, piece: PieceIndex },
+    Recheck { piece: PieceIndex },
     Sync { file: FileIndex },
     Write { piece: PieceIndex, attempt: u32, from: u32, to: u32, op: DiskOp },
 }
@@ -180,7 +188,8 @@ impl Store {
             .clone()
             .map(|file| map.pieces_of(file).map_or(0, |(first, last)| last.get() - first.get() + 1))
             .collect();
-        let unfinished = files.filter(|file| wanted[file.as_usize()] && !map.is_pad(*file)).count() as u32;
+        let unfinished = files.filter(|file| wanted[file.as_usize()] && !map.is_pad(*file)).collect();
+        let stored = Bitfield::none(map.lengths().piece_count());
         Self {
             map,
             expected,
@@ -197,6 +206,8 @@ impl Store {
             completed: false,
             dirty: BTreeSet::new(),
             check: None,
+            stored,
+            doubted: BTreeSet::new(),
             suspects: BTreeSet::new(),
             trouble: None,
             flush: None,
@@ -216,7 +227,7 @@ impl Store {
 
     /// Whether every wanted file is complete under its final name.
     pub fn is_completed(&self) -> bool {
-        self.unfinished == 0
+        self.unfinished.is_empty()
     }
 
     /// Whether the check of the files that were there still runs, and how many pieces it has looked at.
@@ -326,10 +337,7 @@ impl Store {
         match (job, result) {
             (Job::Blame { piece }, result) => self.on_blame(piece, result, out),
             (Job::CheckHash { piece }, result) => {
-                let good = match result {
-                    Ok(DiskOutput::Hash(output)) => self.expected.matches_output(piece, output),
-                    _ => false,
-                };
+                let good = self.is_good(piece, result);
                 self.on_check_hash(piece, good, out);
             }
             (Job::CheckStat { file }, result) => {
@@ -347,15 +355,20 @@ impl Store {
                     self.fail(piece, Vec::new(), out);
                 }
             }
-            (Job::Read { token }, result) => {
+            (Job::Read { token, piece }, result) => {
                 let result = result.and_then(|output| match output {
                     DiskOutput::Read(payload) => Ok(payload),
                     _ => Err(DiskError::Missing),
                 });
                 if let Err(error) = result {
                     out.push_back(Action::Trouble(error));
+                    self.doubt(piece, out);
                 }
                 out.push_back(Action::Read { token, result });
+            }
+            (Job::Recheck { piece }, result) => {
+                let good = self.is_good(piece, result);
+                self.on_recheck(piece, good, out);
             }
             (Job::Write { piece, from, to, .. }, Ok(_)) => {
                 self.recovered(out);
@@ -368,9 +381,12 @@ impl Store {
                     self.submit(Job::Finish { file }, DiskOp::Finish { file }, out);
                 }
             }
-            (Job::Finish { .. }, Ok(_)) => {
+            (Job::Finish { file }, Ok(_)) => {
                 self.recovered(out);
-                self.unfinished -= 1;
+                // It may have lost a piece meanwhile.
+                if self.pieces_left[file.as_usize()] == 0 {
+                    self.unfinished.remove(&file);
+                }
                 self.say_completed(out);
             }
             (job @ (Job::Write { .. } | Job::Sync { .. } | Job::Finish { .. }), Err(error)) => {
@@ -459,8 +475,50 @@ impl Store {
         self.count_stored(piece, out);
     }
 
+    /// Looks whether a stored piece is still what it was.
+    fn doubt(&mut self, piece: PieceIndex, out: &mut Outbox<Action>) {
+        if self.stored.has(piece) && self.doubted.insert(piece) {
+            let op = self.whole_hash(piece);
+            self.submit(Job::Recheck { piece }, op, out);
+        }
+    }
+
+    fn on_recheck(&mut self, piece: PieceIndex, good: bool, out: &mut Outbox<Action>) {
+        self.doubted.remove(&piece);
+        if good {
+            return;
+        }
+        self.stored.remove(piece);
+        for span in self.spans(piece, 0, self.map.lengths().piece_len(piece)) {
+            self.pieces_left[span.file.as_usize()] += 1;
+            if self.is_wanted(span.file) {
+                self.unfinished.insert(span.file);
+            }
+        }
+        out.push_back(Action::Lost(piece));
+    }
+
+    /// What [`whole_hash`](Self::whole_hash) came to.
+    fn is_good(&self, piece: PieceIndex, result: Result<DiskOutput, DiskError>) -> bool {
+        match result {
+            Ok(DiskOutput::Hash(output)) => self.expected.matches_output(piece, output),
+            _ => false,
+        }
+    }
+
+    /// Hashes what the disk holds of a piece.
+    fn whole_hash(&self, piece: PieceIndex) -> DiskOp {
+        let input = HashInput::Stored(self.spans(piece, 0, self.map.lengths().piece_len(piece)));
+        DiskOp::Hash(if self.expected.is_v2() {
+            HashOp::Leaves { input }
+        } else {
+            HashOp::Sha1 { state: Sha1State::new(), input, finish: true }
+        })
+    }
+
     /// Finishes the files whose last missing piece this was.
     fn count_stored(&mut self, piece: PieceIndex, out: &mut Outbox<Action>) {
+        self.stored.insert(piece);
         let spans = self.spans(piece, 0, self.map.lengths().piece_len(piece));
         for span in spans {
             let left = &mut self.pieces_left[span.file.as_usize()];
@@ -490,7 +548,7 @@ impl Store {
     }
 
     fn say_completed(&mut self, out: &mut Outbox<Action>) {
-        if self.unfinished == 0 && self.check.is_none() && !self.completed {
+        if self.unfinished.is_empty() && self.check.is_none() && !self.completed {
             self.completed = true;
             out.push_back(Action::Completed);
         }
@@ -538,7 +596,7 @@ impl Machine for Store {
             }
             Event::Read { token, piece, begin, len } => {
                 let op = DiskOp::Read { spans: self.spans(piece, begin, len) };
-                self.submit(Job::Read { token }, op, out);
+                self.submit(Job::Read { token, piece }, op, out);
             }
         }
     }
@@ -557,7 +615,8 @@ impl Machine for Store {
                 | Job::CheckHash { .. }
                 | Job::CheckStat { .. }
                 | Job::Hash { .. }
-                | Job::Read { .. } => unreachable!("only what changes files waits"),
+                | Job::Read { .. }
+                | Job::Recheck { .. } => unreachable!("only what changes files waits"),
             };
             self.submit(job, op, out);
         }

@@ -431,3 +431,48 @@ fn payloads_without_content_are_decided_on_alike() {
     let zeros = Payload::Content(Bytes::from(vec![0; 3]));
     assert_eq!(alloc::format!("{zeros} {}", zeros.slice(1..3)), "len=3 len=2");
 }
+
+#[test]
+fn a_piece_that_cannot_be_read_back_is_lost_and_taken_in_again() {
+    for mut bench in
+        [Bench::v1(&[(100_000, false), (60_000, false)], 1 << 16, 1 << 20), Bench::v2(&[100_000], 1 << 16)]
+    {
+        bench.event(Event::Check);
+        for piece in bench.map.lengths().pieces() {
+            (0..bench.map.lengths().block_count(piece))
+                .for_each(|number| bench.block(piece.get(), number, false));
+        }
+        bench.settle();
+        bench.said.clear();
+        bench.finished.clear();
+        bench.files.get_mut(&0).unwrap()[70_000] ^= 1;
+        let piece = bench.piece(1);
+        let read = |token| Event::Read { token, piece, begin: 0, len: 1 << 14 };
+
+        // As long as it can be read nobody looks, and what failed only once is forgotten.
+        bench.event(read(7));
+        bench.settle();
+        bench.files.get_mut(&0).unwrap()[70_000] ^= 1;
+        bench.event(read(8));
+        let (job, _) = bench.waiting.pop_front().unwrap();
+        bench.event(Event::Done { job, result: Err(DiskError::Io(5)) });
+        bench.settle();
+        assert!(!bench.said.contains(&Action::Lost(piece)), "{:?}", bench.said);
+
+        let file = bench.files.remove(&0).unwrap();
+        bench.event(read(9));
+        bench.event(read(10));
+        bench.settle();
+        let lost = bench.said.iter().filter(|said| **said == Action::Lost(piece)).count();
+        assert_eq!((lost, bench.store.is_completed()), (1, false));
+        bench.files.insert(0, file);
+        bench.said.clear();
+        let blocks = bench.map.lengths().block_count(piece);
+        (0..blocks).for_each(|number| bench.block(1, number, false));
+        bench.settle();
+        assert_eq!(bench.said, [Action::Verified(piece), Action::Stored(piece)], "it was completed before");
+        assert!(bench.store.is_completed());
+        let spans = bench.map.spans(piece, 0, bench.map.lengths().piece_len(piece));
+        assert_eq!(bench.finished, spans.map(|span| span.file.0).collect::<Vec<_>>());
+    }
+}

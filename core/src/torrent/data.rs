@@ -36,6 +36,7 @@ impl Torrent {
                 content.stored.insert(piece);
                 content.completed.push(piece);
             }
+            store::Action::Lost(piece) => self.on_lost(now, piece, out),
             store::Action::Op { job, op } => out.push_back(Action::Disk { work: Work::Store(job), op }),
             store::Action::Read { token, result } => {
                 if let Some((conn, token)) = content.reads.remove(&token) {
@@ -145,6 +146,27 @@ impl Torrent {
         out.push_back(Action::Notice(Notice::HashFailed { torrent: self.id, piece }));
         let liars = content.smart_ban.failed(piece, &sent);
         self.ban_all(now, liars, out);
+        self.pending.work = true;
+    }
+
+    /// A piece that was stored is missing again: nobody is to believe otherwise, and it is fetched once more.
+    fn on_lost(&mut self, now: Timestamp, piece: PieceIndex, out: &mut Outbox<Action>) {
+        let Some(content) = &mut self.content else { return };
+        let place = content.completed.iter().position(|completed| *completed == piece);
+        let place = place.expect("what was stored is on the list of completed pieces");
+        content.completed.remove(place);
+        content.stored.remove(piece);
+        content.picker.set_lost(piece);
+        let wanted = content.picker.wants(piece);
+        out.push_back(Action::Notice(Notice::PieceLost { torrent: self.id, piece }));
+        for member in self.members.values_mut().filter(|member| wanted && member.has.has(piece)) {
+            member.interesting += 1;
+        }
+        for conn in self.members.keys().copied().collect::<Vec<_>>() {
+            self.tell(now, conn, peer::Event::Lost { piece, place });
+            self.update_interest(now, conn);
+        }
+        self.tell_upload_only(now);
         self.pending.work = true;
     }
 

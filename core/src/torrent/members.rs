@@ -14,6 +14,7 @@ use crate::pieces::{Order, Receipt, Style};
 use crate::session::{Intake, NetError, Notice, Reason, WriteBatch};
 use crate::store;
 use crate::store::payload::Payload;
+use crate::tracker::AnnouncerEvent;
 use crate::wire::{self, Handshake, MAX_EXTENDED_LEN};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -257,7 +258,9 @@ impl Torrent {
             Parting::Lost
         } else if error == Some(NetError::Proxy) {
             Parting::Undecided
-        } else if self.network_is_down && !member.peer.remote().ip().is_loopback() {
+        } else if error == Some(NetError::Moved)
+            || self.network_is_down && !member.peer.remote().ip().is_loopback()
+        {
             Parting::Down
         } else {
             Parting::Failed
@@ -515,6 +518,8 @@ impl Torrent {
         let upload_only = content.picker.is_complete();
         if upload_only != core::mem::replace(&mut self.told_upload_only, upload_only) {
             self.known.set_seeding(upload_only);
+            let partial_seed = AnnouncerEvent::PartialSeed(upload_only && !content.picker.have().is_all());
+            self.announcer.handle_event(now, partial_seed, &mut self.pending.announcer);
             for conn in self.members.keys().copied().collect::<Vec<_>>() {
                 self.tell(now, conn, peer::Event::UploadOnly(upload_only));
             }
@@ -522,7 +527,7 @@ impl Torrent {
     }
 
     /// Wants of a peer what can be asked for: nothing before the files are checked.
-    fn update_interest(&mut self, now: Timestamp, conn: ConnId) {
+    pub(super) fn update_interest(&mut self, now: Timestamp, conn: ConnId) {
         let Some(member) = self.members.get(&conn).filter(|_| self.phase == Phase::Running) else { return };
         let want = member.interesting > 0;
         if member.peer.we_want() != want {

@@ -326,11 +326,6 @@ impl Torrent {
     }
 
     /// Before the start.
-    pub(crate) fn init_listen_port(&mut self, port: u16) {
-        self.listen_port = port;
-    }
-
-    /// Before the start.
     pub(crate) fn init_ip_filter(&mut self, filter: &Arc<IpFilter>) {
         self.known.set_filter(filter);
     }
@@ -351,25 +346,27 @@ impl Torrent {
     }
 
     /// Peers reach us at this port.
-    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16, out: &mut Outbox<Action>) {
-        let before = core::mem::replace(&mut self.listen_port, port);
-        if self.online && before != 0 && before != port {
+    pub(crate) fn set_listen_port(&mut self, port: u16) {
+        self.listen_port = port;
+    }
+
+    /// Tells trackers anew where we are.
+    pub(crate) fn announce_again(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
+        if self.online {
             let announcer = &mut self.pending.announcer;
             self.announcer.handle_event(now, AnnouncerEvent::NetworkChanged, announcer);
+            self.settle(now, out);
         }
-        self.settle(now, out);
     }
 
     pub(crate) fn set_network_is_down(&mut self, is_down: bool) {
         self.network_is_down = is_down;
     }
 
-    /// The network is another one: whoever could not be reached perhaps can, and who knew us knows an old address.
+    /// The network is another one: whoever could not be reached perhaps can, and nodes that knew us know an old address.
     pub(crate) fn handle_network_changed(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         if self.online {
             self.known.retry_soon(now);
-            let announcer = &mut self.pending.announcer;
-            self.announcer.handle_event(now, AnnouncerEvent::NetworkChanged, announcer);
             let discovery = &mut self.pending.discovery;
             self.discovery.handle_event(now, discovery::Event::NetworkChanged, discovery);
             self.settle(now, out);

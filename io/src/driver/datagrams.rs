@@ -29,16 +29,22 @@ struct Socket<U> {
 }
 
 impl<N: Net, D: Disk> Datagrams<N, D> {
-    pub(super) fn new(hub: Rc<Hub<N, D>>, sockets: Vec<N::Udp>) -> Self {
-        let sockets = sockets.into_iter().map(|udp| Socket { udp, errors: 0 }).collect();
+    /// With the sockets that the hub has for it.
+    pub(super) fn new(hub: Rc<Hub<N, D>>) -> Self {
         let pool = Pool::new(POOL_KEEP);
         let buffers = (0..BATCH).map(|_| pool.take()).collect();
-        Self { hub, sockets, pool, buffers, waiting: None, data: BytesMut::new() }
+        Self { hub, sockets: vec![], pool, buffers, waiting: None, data: BytesMut::new() }
     }
 
     /// Never ready.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.hub.datagrams.awake();
+        if let Some((udp, all)) = self.hub.opened.take() {
+            if all {
+                self.sockets.clear();
+            }
+            self.sockets.extend(udp.into_iter().map(|udp| Socket { udp, errors: 0 }));
+        }
         for _ in 0..ROUNDS {
             let received = self.receive(cx);
             let sent = self.send(cx);

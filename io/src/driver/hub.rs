@@ -3,6 +3,7 @@
 
 use super::calls::Channel;
 use super::conn::{self, Line};
+use super::listen::{self, Sockets};
 use super::wakeup::Wakeup;
 use crate::disk::{Disk, StorageSpec};
 use crate::http::{Author, Client, Fetch, MAX_BODY};
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use fast_peer_core::id::{ConnId, JobId, TorrentId};
 use fast_peer_core::lsd::Group;
 use fast_peer_core::machine::Timestamp;
-use fast_peer_core::portmap::{Router, UpnpRequest};
+use fast_peer_core::portmap::{Router, UpnpError, UpnpRequest};
 use fast_peer_core::session::{Action, Event, NetError, NewContent, NewTorrent, Notice, Session};
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,8 +23,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::trace;
 
@@ -38,6 +39,12 @@ pub(super) struct Hub<N: Net, D: Disk> {
     pub(super) channels: RefCell<BTreeSet<Channel>>,
     /// Where remotes are let in.
     pub(super) bound: RefCell<Vec<IpAddr>>,
+    /// At which port.
+    pub(super) port: Cell<u16>,
+    /// The tasks that let them in.
+    accepting: RefCell<Vec<AbortHandle>>,
+    /// Sockets for datagrams that were just opened, and whether they take the place of all others.
+    pub(super) opened: Cell<Option<(Vec<N::Udp>, bool)>>,
     /// Sockets that take the place of those on these channels.
     pub(super) joined: Cell<Option<Joined<N>>>,
     state: RefCell<State<D>>,
@@ -54,6 +61,8 @@ pub(super) struct Hub<N: Net, D: Disk> {
     pub(super) calls: Wakeup,
     /// When the user stopped the session.
     pub(super) told_to_stop: Cell<Option<Instant>>,
+    /// Wakes who is at something that has no meaning when the session stops.
+    pub(super) stopping: Notify,
     pub(super) stopped: Cell<bool>,
     pub(super) end: Wakeup,
 }
@@ -88,6 +97,9 @@ impl<N: Net, D: Disk> Hub<N, D> {
             slept: Cell::new(Duration::ZERO),
             channels: RefCell::new(BTreeSet::new()),
             bound: RefCell::default(),
+            port: Cell::new(0),
+            accepting: RefCell::default(),
+            opened: Cell::new(None),
             joined: Cell::new(None),
             state: RefCell::new(State {
                 session,
@@ -105,6 +117,7 @@ impl<N: Net, D: Disk> Hub<N, D> {
             datagrams: Wakeup::default(),
             calls: Wakeup::default(),
             told_to_stop: Cell::new(None),
+            stopping: Notify::new(),
             stopped: Cell::new(false),
             end: Wakeup::default(),
         }
@@ -148,9 +161,28 @@ impl<N: Net, D: Disk> Hub<N, D> {
 
     /// Starts a task that ends with the driver at the latest.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        if let Some(tasks) = &mut *self.tasks.borrow_mut() {
-            tasks.spawn_local(task);
+        self.start(task);
+    }
+
+    /// Starts one that may be ended before.
+    fn start(&self, task: impl Future<Output = ()> + 'static) -> Option<AbortHandle> {
+        Some(self.tasks.borrow_mut().as_mut()?.spawn_local(task))
+    }
+
+    /// Lets remotes in by these sockets, and by those before unless these take the place of `all`.
+    pub(super) fn take_sockets(self: &Rc<Self>, sockets: Sockets<N>, all: bool) {
+        let (mut bound, mut accepting) = (self.bound.borrow_mut(), self.accepting.borrow_mut());
+        if all {
+            bound.clear();
+            accepting.drain(..).for_each(|task| task.abort());
         }
+        bound.extend(sockets.addrs());
+        self.port.set(sockets.port);
+        for listener in sockets.listeners {
+            accepting.extend(self.start(listen::accept(Rc::clone(self), listener)));
+        }
+        self.opened.set(Some((sockets.udp, all)));
+        self.datagrams.wake();
     }
 
     /// Forgets tasks that ended; a panic goes on in here.
@@ -258,7 +290,7 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
             if let Some(line) = self.state.conns.get(&conn) {
                 line.close();
             }
-            self.lost(conn, Event::Closed { conn, error: Some(NetError::Unreachable) });
+            self.lost(conn, Event::Closed { conn, error: Some(NetError::Moved) });
         }
         self.event(Event::NetworkChanged { addresses, router });
     }
@@ -330,8 +362,21 @@ async fn resolve<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, host: String) 
 }
 
 async fn ask_router<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, request: UpnpRequest) {
-    let result = hub.net.upnp(request).await;
+    let asked = Cell::new(false);
+    let result = tokio::select! {
+        biased;
+        result = hub.net.upnp(request, &asked) => result,
+        () = given_up(&hub, &asked) => Err(UpnpError::NoRouter),
+    };
     hub.event(Event::UpnpDone { job, result });
+}
+
+/// The session stops while nobody was asked yet.
+async fn given_up<N: Net, D: Disk>(hub: &Hub<N, D>, asked: &Cell<bool>) {
+    hub.stopping.notified().await;
+    if asked.get() {
+        std::future::pending().await
+    }
 }
 
 /// What waits for multicast groups. The session calls rarely.

@@ -15,19 +15,26 @@ use tracing::debug;
 /// Sockets that share a port, for streams and datagrams.
 pub struct Sockets<N: Net> {
     pub(super) port: u16,
+    /// Whether remotes can connect, by streams or by datagrams.
+    pub(super) lets_in: bool,
     pub(super) listeners: Vec<N::Listener>,
     pub(super) udp: Vec<N::Udp>,
 }
 
 impl<N: Net> Sockets<N> {
-    /// Listens for streams and datagrams on all of `addrs`, on the first port that is free everywhere. Addresses of a
-    /// family that this host does not have are left out, as long as one is left.
-    pub async fn open(net: &N, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<Self> {
+    /// Listens for datagrams on all of `addrs`, and for streams if `streams`, on the first port that is free everywhere.
+    /// Addresses of a family that this host does not have are left out, as long as one is left.
+    pub async fn open(
+        net: &N,
+        addrs: &[IpAddr],
+        ports: RangeInclusive<u16>,
+        streams: bool,
+    ) -> io::Result<Self> {
         let mut last = io::Error::from(ErrorKind::InvalidInput);
         for port in ports {
             // The system's choice for one socket can be taken for the next.
             for _ in 0..if port == 0 { FREE_PORT_TRIES } else { 1 } {
-                match Self::open_on(net, addrs, port).await {
+                match Self::open_on(net, addrs, port, streams).await {
                     Err(error) if error.kind() == ErrorKind::AddrInUse => last = error,
                     result => return result,
                 }
@@ -50,25 +57,35 @@ impl<N: Net> Sockets<N> {
         self.udp.iter().any(|udp| udp.carries(SocketAddr::new(any, 0)))
     }
 
-    async fn open_on(net: &N, addrs: &[IpAddr], port: u16) -> io::Result<Self> {
-        let mut sockets = Self { port, listeners: vec![], udp: vec![] };
+    async fn open_on(net: &N, addrs: &[IpAddr], port: u16, streams: bool) -> io::Result<Self> {
+        let mut sockets = Self { port, lets_in: false, listeners: vec![], udp: vec![] };
         let mut absent = None;
         for addr in addrs {
-            match net.listen(SocketAddr::new(*addr, sockets.port)).await {
-                Ok(listener) => {
-                    sockets.port = listener.local_addr()?.port();
-                    sockets.udp.push(net.udp(SocketAddr::new(*addr, sockets.port)).await?);
-                    sockets.listeners.push(listener);
-                }
-                Err(error) if is_absent(&error) => {
-                    debug!("not listening on {addr}: {error}");
-                    // Where nobody can connect to us datagrams may come and go all the same.
-                    match net.udp(SocketAddr::new(*addr, sockets.port)).await {
-                        Ok(udp) => sockets.udp.push(udp),
-                        Err(error) if is_absent(&error) => absent = Some(error),
-                        Err(error) => return Err(error),
+            let listener = if streams {
+                match net.listen(SocketAddr::new(*addr, sockets.port)).await {
+                    Ok(listener) => {
+                        sockets.port = listener.local_addr()?.port();
+                        Some(listener)
                     }
+                    Err(error) if is_absent(&error) => {
+                        debug!("not listening on {addr}: {error}");
+                        None
+                    }
+                    Err(error) => return Err(error),
                 }
+            } else {
+                None
+            };
+            match net.udp(SocketAddr::new(*addr, sockets.port)).await {
+                Ok(udp) => {
+                    let bound = udp.local_addr()?.port();
+                    sockets.lets_in |= if streams { listener.is_some() } else { bound != 0 };
+                    sockets.port = if streams { sockets.port } else { bound };
+                    sockets.udp.push(udp);
+                    sockets.listeners.extend(listener);
+                }
+                // Where nobody can connect to us datagrams may come and go all the same.
+                Err(error) if listener.is_none() && is_absent(&error) => absent = Some(error),
                 Err(error) => return Err(error),
             }
         }
@@ -83,6 +100,27 @@ impl<N: Net> fmt::Debug for Sockets<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sockets").field("port", &self.port).finish_non_exhaustive()
     }
+}
+
+/// Opens the port anew on those of `addrs` where it is not open, or on all of them in place of the sockets before.
+pub(super) async fn reopen<N: Net, D: Disk>(
+    hub: &Rc<Hub<N, D>>,
+    addrs: &[IpAddr],
+    all: bool,
+) -> io::Result<()> {
+    let is_open = |ip: &IpAddr| {
+        let bound = hub.bound.borrow();
+        bound.iter().any(|it| it == ip || ip.is_unspecified() && it.is_ipv4() == ip.is_ipv4())
+    };
+    let addrs: Vec<IpAddr> = addrs.iter().copied().filter(|ip| all || !is_open(ip)).collect();
+    if addrs.is_empty() {
+        return Ok(());
+    }
+    let (port, streams) = (hub.port.get(), hub.state().session.transports().tcp);
+    let sockets = Sockets::open(&hub.net, &addrs, port..=port, streams).await?;
+    debug!("open again on {:?}", sockets.addrs().collect::<Vec<_>>());
+    hub.take_sockets(sockets, all);
+    Ok(())
 }
 
 /// Whether the host has no such address, or lets nobody in.

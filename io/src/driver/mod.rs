@@ -81,18 +81,15 @@ impl<N: Net, D: Disk> Driver<N, D> {
     /// that the host lacks are left out, unless all are. There is no port where nobody can connect to this host, as behind
     /// a proxy.
     pub async fn listen(&self, addrs: &[IpAddr], ports: RangeInclusive<u16>) -> io::Result<Option<u16>> {
-        Ok(self.listen_on(Sockets::open(&self.hub.net, addrs, ports).await?))
+        let streams = self.hub.state().session.transports().tcp;
+        Ok(self.listen_on(Sockets::open(&self.hub.net, addrs, ports, streams).await?))
     }
 
     /// The same with sockets that are open; returns their port.
     pub fn listen_on(&self, sockets: Sockets<N>) -> Option<u16> {
-        self.hub.bound.borrow_mut().extend(sockets.addrs());
-        let Sockets { port, listeners, udp } = sockets;
-        let port = (!listeners.is_empty()).then_some(port);
-        for listener in listeners {
-            self.hub.spawn(listen::accept(Rc::clone(&self.hub), listener));
-        }
-        let mut datagrams = Datagrams::new(Rc::clone(&self.hub), udp);
+        let port = sockets.lets_in.then_some(sockets.port);
+        self.hub.take_sockets(sockets, true);
+        let mut datagrams = Datagrams::new(Rc::clone(&self.hub));
         self.hub.spawn(poll_fn(move |cx| datagrams.poll(cx)));
         if let Some(port) = port {
             self.hub.event(Event::Listening { port });
@@ -168,6 +165,7 @@ impl<N: Net, D: Disk> Handle<N, D> {
             Event::RemoveTorrent { torrent } => self.hub.state().leaving.push(torrent),
             Event::Stop if self.hub.told_to_stop.get().is_none() => {
                 self.hub.told_to_stop.set(Some(Instant::now()));
+                self.hub.stopping.notify_waiters();
                 self.hub.end.wake();
             }
             _ => {}

@@ -2,6 +2,7 @@
 
 use super::calls::{self, Channel};
 use super::hub::Hub;
+use super::listen;
 use crate::disk::Disk;
 use crate::net::{Net, Surroundings};
 use std::io::ErrorKind;
@@ -13,22 +14,41 @@ use tracing::debug;
 /// Tells the session at once, and whenever something has changed, for ever.
 ///
 /// Sockets on all addresses go on as addresses come and go, and those on one address when it is back; only the groups
-/// of local networks have to be joined again.
+/// of local networks have to be joined again. Those on an interface are dead when it is made anew, and are opened again.
+///
+/// What has changed counts when it is seen twice: an interface that is set up shows much that lasts for a moment.
 pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<IpAddr>) {
-    let mut known: Option<Surroundings> = None;
+    let (mut known, mut doubted): (Option<Surroundings>, Option<Surroundings>) = (None, None);
+    let mut slept = None;
+    let mut opened_on = None;
     loop {
+        let mut pause = LOOK_EVERY;
         match hub.net.surroundings() {
             Ok(found) => {
                 let found = found.seen_from(&listening);
-                let before = known.replace(found.clone());
-                let slept = before.as_ref().map_or(Duration::ZERO, |it| found.slept.saturating_sub(it.slept));
+                let before = slept.replace(found.slept);
+                let slept = before.map_or(Duration::ZERO, |before| found.slept.saturating_sub(before));
                 if slept >= SLEEP_MIN {
                     debug!("the host slept for {slept:?}");
                     hub.add_sleep(slept);
                 }
-                let same = |it: &Surroundings| (&it.addresses, it.router) == (&found.addresses, found.router);
-                if !before.as_ref().is_some_and(same) {
+                if known.as_ref().is_some_and(|known| is_same(known, &found)) {
+                    doubted = None;
+                } else if known.is_some() && !doubted.as_ref().is_some_and(|it| is_same(it, &found)) {
+                    doubted = Some(found);
+                    pause = LOOK_AGAIN;
+                } else {
                     debug!("addresses {:?}, router {:?}", found.addresses, found.router);
+                    let is_anew = known.is_some() && opened_on != found.interface;
+                    if found.interface.is_some() && known.is_some() {
+                        match listen::reopen(&hub, &listening, is_anew).await {
+                            Ok(()) => opened_on = found.interface,
+                            Err(error) => debug!("not listening on the interface: {error}"),
+                        }
+                    } else if known.is_none() {
+                        opened_on = found.interface;
+                    }
+                    (known, doubted) = (Some(found.clone()), None);
                     hear_router(&hub, &found);
                     // Sockets first: what is called into a network should leave by them.
                     if let Err(error) = calls::join(&hub).await {
@@ -41,8 +61,13 @@ pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<Ip
             Err(error) if error.kind() == ErrorKind::Unsupported => return,
             Err(error) => debug!("looking for this host's addresses: {error}"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// But for the time of sleep.
+fn is_same(one: &Surroundings, other: &Surroundings) -> bool {
+    (&one.addresses, one.router, one.interface) == (&other.addresses, other.router, other.interface)
 }
 
 /// Routers call out that they have started: it matters to a session that has them let peers in.
@@ -58,6 +83,9 @@ fn hear_router<N: Net, D: Disk>(hub: &Hub<N, D>, found: &Surroundings) {
 
 /// How often it is looked. It costs some system calls.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How soon it is looked once more after a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Less is the time between two readings of clocks.
 const SLEEP_MIN: Duration = Duration::from_secs(1);

@@ -1,25 +1,30 @@
 //! Whole sessions over loopback and a real disk.
 
-use super::{Driver, Ended, Handle};
+use super::{Driver, Ended, Handle, Sockets, listen};
 use crate::disk::{FileSpec, Files, StorageSpec};
 use crate::http::Tls;
-use crate::net::Real;
+use crate::net::{Net, Real, RealUdp, Surroundings};
 use crate::scratch::Scratch;
 use fast_peer_core::id::TorrentId;
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::metainfo::Metainfo;
 use fast_peer_core::metainfo::create::{Content, Create};
 use fast_peer_core::mse::Methods;
-use fast_peer_core::session::{Config, Encryption, Event, NewTorrent, Notice, Policy, Session};
+use fast_peer_core::portmap::{Mode, Router, UpnpError, UpnpRequest};
+use fast_peer_core::session::{Config, Encryption, Event, NewTorrent, Notice, Policy, Session, Transports};
 use fast_peer_core::store::op::Sha1State;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const PIECE_LEN: u32 = 1 << 17;
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -232,6 +237,149 @@ async fn dropping_a_driver_ends_its_tasks() {
             // The listener goes with its task, which ends when the tasks of this thread next have their turn.
             let refused = async { while TcpStream::connect(client.addr).await.is_ok() {} };
             timeout(LIMIT, refused).await.unwrap();
+        })
+        .await;
+}
+
+/// Loopback, in surroundings that are as they were told, one look after another, and with a router that UPnP looks for in
+/// vain.
+#[derive(Clone, Default)]
+struct Staged {
+    looks: Rc<RefCell<VecDeque<Surroundings>>>,
+    searches: Rc<Cell<u32>>,
+}
+
+impl Staged {
+    fn new(looks: &[(u8, bool)]) -> Self {
+        let look = |&(host, has_router): &(u8, bool)| {
+            let local = Ipv4Addr::new(192, 168, 1, host);
+            let router = has_router.then_some(Router { local, gateway: None });
+            Surroundings { addresses: vec![local.into()], router, ..Surroundings::default() }
+        };
+        Self { looks: Rc::new(RefCell::new(looks.iter().map(look).collect())), searches: Rc::default() }
+    }
+
+    /// Runs a session in it for a while, and then stops it; how long that took.
+    async fn run(&self, time: Duration) -> Duration {
+        let config = Config { port_map: Mode::Upnp, ..Config::default() };
+        let session = Session::new(config, [1; 32], Timestamp::ZERO);
+        let driver = Driver::new(self.clone(), Files::new().unwrap(), Tls::from_env().unwrap(), session);
+        driver.listen(&[LOCAL], 0..=0).await.unwrap();
+        driver.watch_network(&[Ipv4Addr::UNSPECIFIED.into()]);
+        let handle = driver.handle();
+        let running = spawn_local(driver.run());
+        tokio::time::sleep(time).await;
+        let told = Instant::now();
+        handle.event(Event::Stop);
+        assert_eq!(running.await.unwrap(), Ended::Clean);
+        told.elapsed()
+    }
+}
+
+impl Net for Staged {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+    type Udp = RealUdp;
+
+    async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
+        Real::default().connect(remote).await
+    }
+
+    async fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
+        Real::default().listen(local).await
+    }
+
+    async fn udp(&self, local: SocketAddr) -> io::Result<RealUdp> {
+        Real::default().udp(local).await
+    }
+
+    async fn join(&self, _: SocketAddr, _: &[IpAddr]) -> io::Result<Vec<RealUdp>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn surroundings(&self) -> io::Result<Surroundings> {
+        let mut looks = self.looks.borrow_mut();
+        let next = if looks.len() > 1 { looks.pop_front() } else { looks.front().cloned() };
+        next.ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    async fn upnp(&self, _: UpnpRequest, _: &Cell<bool>) -> Result<Option<Ipv4Addr>, UpnpError> {
+        self.searches.set(self.searches.get() + 1);
+        std::future::pending().await
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Real::default().resolve(host).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_router_to_be_found() {
+    let net = Staged::new(&[(7, true)]);
+    let took = LocalSet::new().run_until(net.run(Duration::from_secs(1))).await;
+    assert_eq!(net.searches.get(), 1);
+    assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_seen_once_does_not_count() {
+    for (looks, searches) in [
+        (&[(7, true), (7, true), (7, false), (7, true), (7, true), (7, false), (7, true)][..], 1),
+        (&[(7, true), (7, false), (7, false), (7, true)], 2),
+        (&[(7, true), (8, true)], 2),
+    ] {
+        let net = Staged::new(looks);
+        LocalSet::new().run_until(net.run(Duration::from_secs(40))).await;
+        assert_eq!(net.searches.get(), searches, "{looks:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_takes_no_streams_does_not_listen_for_them() {
+    LocalSet::new()
+        .run_until(async {
+            let transports = Transports { tcp: false, utp: true };
+            let client = Client::start_with(1, Config { transports, ..Config::default() }).await;
+            assert!(TcpStream::connect(client.addr).await.is_err());
+            assert!(UdpSocket::bind(client.addr).await.is_err(), "it takes datagrams");
+            client.stop().await;
+        })
+        .await;
+}
+
+/// As after an interface was made anew.
+#[tokio::test]
+async fn a_port_is_opened_anew() {
+    LocalSet::new()
+        .run_until(async {
+            let (torrent, files) = torrent();
+            let (full, empty) = (Scratch::new(), Scratch::new());
+            files.iter().for_each(|(path, data)| full.write(path, data));
+            let mut seeder = Client::start(1).await;
+            let id = seeder.add(&torrent, &full, vec![]);
+            seeder.hears(Notice::Seeding { torrent: id }).await;
+            let hub = &seeder.handle.hub;
+            // Here the old ones have to be gone before there can be new ones.
+            hub.take_sockets(
+                Sockets { port: seeder.addr.port(), lets_in: true, listeners: vec![], udp: vec![] },
+                true,
+            );
+            while TcpStream::connect(seeder.addr).await.is_ok() || UdpSocket::bind(seeder.addr).await.is_err()
+            {
+                tokio::task::yield_now().await;
+            }
+            listen::reopen(hub, &[LOCAL], true).await.unwrap();
+            assert_eq!(*hub.bound.borrow(), [LOCAL]);
+            listen::reopen(hub, &[LOCAL], false).await.expect("nothing is left to be opened");
+
+            for transports in [Transports { tcp: true, utp: false }, Transports { tcp: false, utp: true }] {
+                let mut leecher = Client::start_with(2, Config { transports, ..Config::default() }).await;
+                let id = leecher.add(&torrent, &empty, vec![seeder.addr]);
+                leecher.hears(Notice::Completed { torrent: id }).await;
+                leecher.stop().await;
+                files.iter().for_each(|(path, _)| std::fs::remove_file(empty.path().join(path)).unwrap());
+            }
+            seeder.stop().await;
         })
         .await;
 }

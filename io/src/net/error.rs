@@ -1,6 +1,7 @@
 //! From the operating system's words to core's.
 
 use super::ProxyDown;
+use super::lookup::NoNameServer;
 use fast_peer_core::session::NetError;
 use std::io::{self, ErrorKind};
 
@@ -26,7 +27,9 @@ pub fn net_error(error: &io::Error) -> NetError {
 
 /// What an error of [`Net::resolve`](super::Net::resolve) means to the session.
 pub fn resolve_error(error: &io::Error) -> NetError {
-    if error.raw_os_error().is_none() && error.kind() != ErrorKind::TimedOut {
+    if error.get_ref().is_some_and(|inner| inner.is::<NoNameServer>()) {
+        NetError::NoNameServer
+    } else if error.raw_os_error().is_none() && error.kind() != ErrorKind::TimedOut {
         NetError::NoSuchName
     } else {
         net_error(error)

@@ -17,16 +17,21 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The interface of a name or an address, or of several addresses that it has. None where all addresses are the
-    /// unspecified ones, which are everywhere.
+    /// The interface of a name or an address, or of several addresses that it has. None where nothing is named, or only
+    /// unspecified addresses, which are those of every interface.
     pub fn find(named: &[String]) -> io::Result<Option<Self>> {
+        let is_unspecified = |text: &&String| text.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        if let Some(any) = named.iter().find(is_unspecified) {
+            if named.iter().all(|text| is_unspecified(&text)) {
+                return Ok(None);
+            }
+            let why = format!("{any} stands for every interface, and others are named beside it");
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
         let all = if_addrs::get_if_addrs()?;
         let mut found: Option<Self> = None;
         for text in named {
             let ip: Option<IpAddr> = text.parse().ok();
-            if ip.is_some_and(|ip| ip.is_unspecified()) {
-                continue;
-            }
             let on = all.iter().find(|on| ip.map_or(on.name == *text, |ip| on.ip() == ip));
             // All of 127.0.0.0/8 is here, and one address of it is listed.
             let on = on
@@ -102,7 +107,8 @@ impl Interface {
         Ok(if by_kernel { any } else { first })
     }
 
-    fn index(&self) -> io::Result<u32> {
+    /// Its number, which is another one when it was made anew.
+    pub(super) fn index(&self) -> io::Result<u32> {
         let found = if_addrs::get_if_addrs()?.into_iter().find(|on| on.name == self.name);
         found.and_then(|on| on.index).ok_or_else(|| ErrorKind::AddrNotAvailable.into())
     }
@@ -163,6 +169,7 @@ mod tests {
         assert_eq!((by_name.name(), by_name.listens().len()), (lo.name(), 2));
         assert_eq!(find(&["127.0.0.1", "127.9.9.9"]).unwrap().unwrap().listens().len(), 2);
         assert_eq!(find(&["0.0.0.0"]), Ok(None));
+        assert!(find(&["::", lo.name()]).unwrap_err().starts_with(":: stands for every interface"));
         assert_eq!(find(&[]), Ok(None));
         assert_eq!(find(&["192.0.2.254"]), Err("no interface has the address 192.0.2.254".to_owned()));
         assert_eq!(find(&["tun99"]), Err("there is no interface with an address called tun99".to_owned()));

@@ -5,6 +5,7 @@ use super::real::Kind;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::{RuntimeProvider, TokioHandle, TokioTime, iocompat::AsyncIoTokioAsStd};
 use hickory_resolver::{Resolver, system_conf};
+use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +37,7 @@ impl Lookup {
         if config.name_servers().is_empty() {
             let name = interface.name();
             let why = format!("no name server of this host can be asked by {name} alone");
-            return Err(io::Error::new(ErrorKind::NotFound, why));
+            return Err(io::Error::other(NoNameServer(why)));
         }
         (options.ip_strategy, options.timeout, options.attempts) =
             (LookupIpStrategy::Ipv4AndIpv6, TIMEOUT, 2);
@@ -54,12 +55,27 @@ impl Lookup {
             return Ok(vec![ip]);
         }
         let found = self.resolver.lookup_ip(host).await.map_err(|error| {
-            let kind = if error.is_no_records_found() { ErrorKind::NotFound } else { ErrorKind::TimedOut };
-            io::Error::new(kind, error)
+            if error.is_no_records_found() {
+                io::Error::new(ErrorKind::NotFound, error)
+            } else {
+                io::Error::other(NoNameServer(error.to_string()))
+            }
         })?;
         Ok(found.iter().collect())
     }
 }
+
+/// No name server said anything of use.
+#[derive(Debug)]
+pub(super) struct NoNameServer(String);
+
+impl fmt::Display for NoNameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoNameServer {}
 
 /// Without servers that are on this host, unless that is the interface.
 fn without_local(mut config: ResolverConfig, interface: &Interface) -> ResolverConfig {

@@ -20,6 +20,7 @@ pub use surroundings::Surroundings;
 pub use via::{Exempt, Proxy, ProxyDown, Relay, Via, ViaUdp};
 
 use fast_peer_core::portmap::{UpnpError, UpnpRequest};
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -61,8 +62,13 @@ pub trait Net: Clone + 'static {
     }
 
     /// Asks a router by UPnP, for some seconds at most; tells its address outside, if it says so. Where nothing is known
-    /// of routers there is [none](UpnpError::NoRouter).
-    fn upnp(&self, _request: UpnpRequest) -> impl Future<Output = Result<Option<Ipv4Addr>, UpnpError>> {
+    /// of routers there is [none](UpnpError::NoRouter). Until `asked` is set nobody was asked to change anything, and
+    /// dropping the future leaves nothing behind.
+    fn upnp(
+        &self,
+        _request: UpnpRequest,
+        _asked: &Cell<bool>,
+    ) -> impl Future<Output = Result<Option<Ipv4Addr>, UpnpError>> {
         std::future::ready(Err(UpnpError::NoRouter))
     }
 

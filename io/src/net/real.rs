@@ -3,10 +3,11 @@
 use super::interface::Interface;
 use super::lookup::Lookup;
 use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
+use fast_peer_core::dht::message::Family;
 use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,10 +19,11 @@ use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tracing::debug;
 
-/// The network of this host, or one interface of it.
+/// The network of this host, or one interface of it, or one address family.
 #[derive(Clone, Debug, Default)]
 pub struct Real {
     on: Option<Rc<On>>,
+    family: Option<Family>,
 }
 
 #[derive(Debug)]
@@ -34,10 +36,22 @@ struct On {
 impl Real {
     /// The network that is reached by one interface alone, names of hosts included.
     pub fn on(interface: Interface) -> Self {
-        Self { on: Some(Rc::new(On { interface, lookup: OnceCell::new() })) }
+        Self { on: Some(Rc::new(On { interface, lookup: OnceCell::new() })), family: None }
+    }
+
+    /// The network as far as it is reached by one address family.
+    pub fn of(family: Family) -> Self {
+        Self { on: None, family: Some(family) }
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        self.family.is_none_or(|family| family == Family::of(ip))
     }
 
     fn socket(&self, local: SocketAddr, kind: Kind) -> io::Result<Socket> {
+        if !self.has(local.ip()) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
         match &self.on {
             Some(on) => on.interface.socket(local, kind),
             None => {
@@ -69,8 +83,8 @@ impl Net for Real {
 
     async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
         let stream = match &self.on {
-            None => TcpStream::connect(remote).await?,
-            Some(_) => tcp_socket(self.socket(any(remote), Kind::Dialling)?).connect(remote).await?,
+            None if self.family.is_none() => TcpStream::connect(remote).await?,
+            _ => tcp_socket(self.socket(any(remote), Kind::Dialling)?).connect(remote).await?,
         };
         // Else one on which only the other end speaks, such as that of a proxy's relay, never ends when the way to it does.
         SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
@@ -108,19 +122,20 @@ impl Net for Real {
         surroundings::look(self.on.as_ref().map(|on| &on.interface))
     }
 
-    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+    async fn upnp(&self, request: UpnpRequest, asked: &Cell<bool>) -> Result<Option<Ipv4Addr>, UpnpError> {
         if self.on.is_some() {
             // What speaks it chooses its own way to the router.
             return Err(UpnpError::Refused("it can't be kept on one interface".into()));
         }
-        upnp::ask(request).await
+        upnp::ask(request, asked).await
     }
 
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         if let Some(on) = &self.on {
             return on.resolve(host).await;
         }
-        let addrs: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect();
+        let found = tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip());
+        let addrs: Vec<_> = found.filter(|ip| self.has(*ip)).collect();
         if addrs.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addrs) }
     }
 }
@@ -389,7 +404,7 @@ const BACKLOG: i32 = 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{Net as _, Real, RecvMeta, Stream as _, Udp as _};
+    use super::{Family, Net as _, Real, RecvMeta, Stream as _, Udp as _};
     use std::future::poll_fn;
     use std::io::IoSliceMut;
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -440,6 +455,18 @@ mod tests {
         // Nobody is reached by loopback alone.
         let refused = Real::default().join(group, &[Ipv4Addr::LOCALHOST.into()]).await.unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[tokio::test]
+    async fn of_one_family_the_other_is_left_alone() {
+        let net = Real::of(Family::V4);
+        let unavailable = std::io::ErrorKind::AddrNotAvailable;
+        assert_eq!(net.listen((Ipv6Addr::LOCALHOST, 0).into()).await.unwrap_err().kind(), unavailable);
+        assert_eq!(net.udp((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap_err().kind(), unavailable);
+        assert_eq!(net.connect((Ipv6Addr::LOCALHOST, 9).into()).await.unwrap_err().kind(), unavailable);
+        let listener = net.listen(ANY).await.unwrap();
+        net.connect(super::Listener::local_addr(&listener).unwrap()).await.unwrap();
+        assert!(net.resolve("localhost").await.unwrap().iter().all(std::net::IpAddr::is_ipv4));
     }
 
     #[tokio::test]

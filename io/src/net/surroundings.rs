@@ -14,6 +14,8 @@ pub struct Surroundings {
     pub addresses: Vec<IpAddr>,
     /// The router on the way out, if there is one for IPv4.
     pub router: Option<Router>,
+    /// The number of the one interface that is used, if it is only one and there: made anew it has another.
+    pub interface: Option<u32>,
     /// How long the host has been asleep in all, while the clock of the driver stood still.
     pub slept: Duration,
 }
@@ -27,7 +29,7 @@ impl Surroundings {
         Self {
             addresses: self.addresses.into_iter().filter(|ip| hears(*ip)).collect(),
             router: self.router.filter(|router| hears(router.local.into())),
-            slept: self.slept,
+            ..self
         }
     }
 }
@@ -47,7 +49,8 @@ pub(super) fn look(only: Option<&Interface>) -> io::Result<Surroundings> {
     // The way to it leads by another interface, if the address there is not among these.
     let is_near = |router: &Router| only.is_none() || addresses.contains(&router.local.into());
     let router = router(&addresses).filter(is_near);
-    Ok(Surroundings { addresses, router, slept: slept() })
+    let interface = only.and_then(|only| only.index().ok());
+    Ok(Surroundings { addresses, router, interface, slept: slept() })
 }
 
 /// UPnP finds routers by itself, so an address in a private network is enough to begin with.

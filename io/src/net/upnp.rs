@@ -3,19 +3,20 @@
 use fast_peer_core::portmap::{Protocol, UpnpError, UpnpRequest};
 use igd_next::aio::tokio::search_gateway;
 use igd_next::{AddPortError, GatewayIpVersion, PortMappingProtocol, SearchError, SearchOptions};
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Looks for a router in the network of our address, and asks it.
-pub(super) async fn ask(request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
-    match timeout(LIMIT, search_and_ask(request)).await {
+pub(super) async fn ask(request: UpnpRequest, asked: &Cell<bool>) -> Result<Option<Ipv4Addr>, UpnpError> {
+    match timeout(LIMIT, search_and_ask(request, asked)).await {
         Ok(result) => result,
         Err(_) => Err(UpnpError::Refused("the router takes too long".into())),
     }
 }
 
-async fn search_and_ask(request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+async fn search_and_ask(request: UpnpRequest, asked: &Cell<bool>) -> Result<Option<Ipv4Addr>, UpnpError> {
     let local = match request {
         UpnpRequest::Map { local, .. } => *local.ip(),
         UpnpRequest::Unmap { local, .. } => local,
@@ -28,6 +29,7 @@ async fn search_and_ask(request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpEr
         SearchError::NoResponseWithinTimeout => UpnpError::NoRouter,
         error => refused(&error),
     })?;
+    asked.set(true);
     match request {
         UpnpRequest::Map { local, protocol, external, lifetime_s } => {
             let mapped =

@@ -165,6 +165,16 @@ impl World {
         self.damage_span(host, torrent, span);
     }
 
+    /// Makes a piece one that a client's disk can't read until it is written again.
+    pub fn spoil(&mut self, host: HostId, torrent: TorrentId, piece: u32) {
+        let client = self.client_mut(host);
+        let content = client.torrents[&torrent].content.clone();
+        let piece = content.lengths().piece(piece).expect("the torrent has it");
+        for span in content.spans(piece, 0, content.lengths().piece_len(piece)).filter(|span| !span.pad) {
+            client.disk.spoil(torrent, span);
+        }
+    }
+
     /// What a client did.
     pub fn stats(&self, host: HostId) -> &Stats {
         &self.client(host).stats

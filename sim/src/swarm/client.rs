@@ -67,6 +67,8 @@ pub(super) struct Shared {
     found: Option<Bitfield>,
     /// What came and what was sent.
     account: Account,
+    /// Bytes of pieces that came, and that the disk lost.
+    lost: u64,
 }
 
 /// What a client did.
@@ -90,6 +92,8 @@ pub struct Stats {
     pub banned: Vec<SocketAddr>,
     /// Troubles with its disk.
     pub disk_troubles: u32,
+    /// Pieces that its disk lost.
+    pub lost: u32,
     /// Whether it has stopped, and when.
     pub stopped: Option<Timestamp>,
     /// Announces that were answered, and that failed.
@@ -132,7 +136,7 @@ impl Client {
 impl Shared {
     pub(super) fn new(content: Arc<Content>, wanted: Bitfield) -> Self {
         let confirmed = Bitfield::none(content.lengths().piece_count());
-        Self { content, wanted, confirmed, found: None, account: Account::default() }
+        Self { content, wanted, confirmed, found: None, account: Account::default(), lost: 0 }
     }
 
     fn wanted_pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
@@ -156,8 +160,19 @@ impl Shared {
         let parts = picker.open_pieces().flat_map(|(piece, _)| {
             picker.contributors(piece).filter_map(move |(number, _)| lengths.block(piece, number))
         });
-        whole.map(|piece| u64::from(lengths.piece_len(piece))).sum::<u64>()
+        self.lost
+            + whole.map(|piece| u64::from(lengths.piece_len(piece))).sum::<u64>()
             + parts.map(|block| u64::from(block.len())).sum::<u64>()
+    }
+
+    /// The client has seen that the disk lost a piece.
+    fn lose(&mut self, piece: PieceIndex) {
+        self.confirmed.remove(piece);
+        if let Some(found) = &mut self.found
+            && !found.remove(piece)
+        {
+            self.lost += u64::from(self.content.lengths().piece_len(piece));
+        }
     }
 
     /// Bytes of a file changed.
@@ -490,6 +505,12 @@ impl World {
                 }
             }
             Notice::DhtAsked { .. } => stats.lookups += 1,
+            Notice::PieceLost { torrent, piece } => {
+                stats.lost += 1;
+                if let Some(shared) = self.client_mut(host).torrents.get_mut(torrent) {
+                    shared.lose(*piece);
+                }
+            }
             Notice::Lookup { .. }
             | Notice::MetadataUseless { .. }
             | Notice::Peers { .. }

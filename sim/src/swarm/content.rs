@@ -208,7 +208,12 @@ impl Content {
         Payload::Content(whole.freeze())
     }
 
-    fn spans(&self, piece: PieceIndex, begin: u32, len: u32) -> impl Iterator<Item = FileSpan> + '_ {
+    pub(super) fn spans(
+        &self,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    ) -> impl Iterator<Item = FileSpan> + '_ {
         self.metainfo.file_map().spans(piece, begin, len)
     }
 

@@ -75,6 +75,8 @@ struct File {
     durable: Runs,
     /// Where it was written since the last sync.
     unsynced: Vec<(u64, u64)>,
+    /// What can't be read before it is written again, as begin and end.
+    bad: Vec<(u64, u64)>,
 }
 
 impl Disk {
@@ -107,6 +109,14 @@ impl Disk {
         let junk = Payload::Content(junk(span.len.into()));
         file.runs.write(span.offset, &junk);
         file.durable.write(span.offset, &junk);
+    }
+
+    /// Makes a part of a file one that can't be read until it is written again.
+    pub(crate) fn spoil(&mut self, torrent: TorrentId, span: FileSpan) {
+        let (file, len) = (self.file_mut(torrent, span.file), u64::from(span.len));
+        file.runs.erase(span.offset, len);
+        file.durable.erase(span.offset, len);
+        file.bad.push((span.offset, span.offset + len));
     }
 
     /// The runs at a place of a file.
@@ -241,6 +251,7 @@ impl Disk {
                 if !span.pad {
                     let file = &mut files[span.file.as_usize()];
                     file.exists = true;
+                    file.heal(at, at + u64::from(len));
                     file.runs.write(at, &part.slice(0..len));
                 }
                 at += u64::from(len);
@@ -259,6 +270,8 @@ impl Disk {
             let file = &self.torrents[&torrent].files[span.file.as_usize()];
             if span.pad {
                 runs.push(Run::Zeros(span.len.into()));
+            } else if file.is_bad(span.offset, span.offset + u64::from(span.len)) {
+                return Err(DiskError::Io(EIO));
             } else if span.offset + u64::from(span.len) <= file.runs.end() {
                 runs.extend(file.runs.read(span.offset, span.len.into()));
             } else {
@@ -286,6 +299,17 @@ impl Disk {
     fn file_mut(&mut self, torrent: TorrentId, file: FileIndex) -> &mut File {
         let torrent = self.torrents.get_mut(&torrent).expect("a torrent's files are added first");
         &mut torrent.files[file.as_usize()]
+    }
+}
+
+impl File {
+    fn is_bad(&self, from: u64, to: u64) -> bool {
+        self.bad.iter().any(|bad| bad.0 < to && from < bad.1)
+    }
+
+    fn heal(&mut self, from: u64, to: u64) {
+        let left = self.bad.iter().flat_map(|bad| [(bad.0, bad.1.min(from)), (bad.0.max(to), bad.1)]);
+        self.bad = left.filter(|bad| bad.0 < bad.1).collect();
     }
 }
 

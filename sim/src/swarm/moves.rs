@@ -62,11 +62,16 @@ impl World {
             let end = stream.end_mut(side);
             let conn = end.conn;
             let was = core::mem::replace(&mut end.phase, Phase::Closed);
-            let error = NetError::Unreachable;
             match was {
                 Phase::Closed => {}
-                Phase::Opening => self.gone(host, conn, Event::ConnectFailed { conn, error }),
-                Phase::Open => self.gone(host, conn, Event::Closed { conn, error: Some(error) }),
+                Phase::Opening => {
+                    let error = NetError::Unreachable;
+                    self.gone(host, conn, Event::ConnectFailed { conn, error });
+                }
+                Phase::Open => {
+                    let error = Some(NetError::Moved);
+                    self.gone(host, conn, Event::Closed { conn, error });
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ pub struct Announced {
     pub at: Timestamp,
     /// Who sent it.
     pub from: HostId,
-    /// What happened, in the tracker's words: `started`, `completed`, `stopped`, or nothing.
+    /// What happened, in the tracker's words: `started`, `completed`, `paused`, `stopped`, or nothing.
     pub event: String,
 }
 

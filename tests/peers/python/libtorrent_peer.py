@@ -29,10 +29,10 @@ def settings(port, link, dht, lsd):
     utp, tcp = link == "utp", link != "utp"
     result |= {"enable_outgoing_utp": utp, "enable_incoming_utp": utp}
     result |= {"enable_outgoing_tcp": tcp, "enable_incoming_tcp": tcp}
-    if link in ("encrypted", "rc4"):
+    if link in ("encrypted", "plaintext", "rc4"):
         result |= {"in_enc_policy": lt.enc_policy.forced, "out_enc_policy": lt.enc_policy.forced}
-    if link == "rc4":
-        result["allowed_enc_level"] = lt.enc_level.rc4
+    if link in ("plaintext", "rc4"):
+        result["allowed_enc_level"] = getattr(lt.enc_level, link)
     return result
 
 
@@ -53,7 +53,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--dht", default="", help="the node by which to join the DHT: ADDRESS:PORT")
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--link", choices=["encrypted", "rc4", "tcp", "utp"], required=True)
+    parser.add_argument("--link", choices=["encrypted", "plaintext", "rc4", "tcp", "utp"], required=True)
     parser.add_argument("--lsd", action="store_true", help="call into the local network")
     parser.add_argument("--pex", action="store_true", help="exchange addresses with peers")
     parser.add_argument("--port", type=int, required=True)

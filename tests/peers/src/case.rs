@@ -112,6 +112,7 @@ impl Display for Case {
         let link = match self.link {
             _ if self.mixed => "mixed",
             Link::Encrypted => "encrypted",
+            Link::Plaintext => "plaintext",
             Link::Rc4 => "rc4",
             Link::Tcp => "tcp",
             Link::Utp => "utp",
@@ -232,6 +233,7 @@ impl<'a> Swarm<'a> {
         for (leecher, kind) in leechers.zip(&self.case.leechers) {
             self.check(leecher, *kind, address).with_context(|| format!("what {kind} got"))?;
         }
+        self.check_link()?;
         self.check_calls(&addresses)
     }
 
@@ -245,6 +247,21 @@ impl<'a> Swarm<'a> {
         }
         let callers = self.calls.callers(&infohash)?;
         ensure!(callers.is_empty(), "{callers:?} called into the local network");
+        Ok(())
+    }
+
+    /// Fails unless a fast-peer says that its connections are sent by the method that the link is about.
+    fn check_link(&self) -> Result<()> {
+        let (wanted, other) = match self.case.link {
+            Link::Plaintext => ("method=plain", "method=RC4"),
+            Link::Rc4 => ("method=RC4", "method=plain"),
+            Link::Encrypted | Link::Tcp | Link::Utp => return Ok(()),
+        };
+        let ends = [&[self.case.seeder][..], &self.case.leechers].concat();
+        for (client, _) in self.clients.iter().zip(ends).filter(|(_, kind)| *kind == Kind::FastPeer) {
+            let output = client.process().output();
+            ensure!(output.contains(wanted) && !output.contains(other), "no connection with {wanted} alone");
+        }
         Ok(())
     }
 

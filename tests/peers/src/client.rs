@@ -56,6 +56,7 @@ impl Kind {
     pub fn speaks(self, link: Link) -> bool {
         match link {
             Link::Encrypted | Link::Rc4 => self != Self::Rqbit,
+            Link::Plaintext => matches!(self, Self::FastPeer | Self::Libtorrent),
             Link::Tcp => true,
             Link::Utp => self != Self::Aria2,
         }
@@ -92,6 +93,8 @@ impl Display for Kind {
 pub enum Link {
     /// TCP, on which all clients insist on encryption, if only of the handshake where they can tell the difference.
     Encrypted,
+    /// TCP, on which clients insist on encryption and offer none but that of the handshake.
+    Plaintext,
     /// TCP, on which clients that can tell the difference insist on RC4.
     Rc4,
     /// TCP, encrypted or not as the clients like.

@@ -65,7 +65,16 @@ impl Network {
         enter(&self.namespace)?;
         prepared.context("cannot turn off the wait for duplicate addresses")?;
 
-        let path = format!("/proc/{}/fd/{}", process::id(), namespace.as_raw_fd());
+        let switch = self.namespace.try_clone()?;
+        let host = Host { namespace, switch, number, addresses, link: SWITCHED };
+        self.plug(&host)?;
+        Ok(host)
+    }
+
+    /// Gives a host on the switch its first interface, anew if it was taken away.
+    pub fn plug(&self, host: &Host) -> Result<()> {
+        let number = host.number;
+        let path = format!("/proc/{}/fd/{}", process::id(), host.namespace.as_raw_fd());
         ip(
             &[],
             &format!(
@@ -73,8 +82,6 @@ impl Network {
              link set port{number} master switch up\n"
             ),
         )?;
-        let switch = self.namespace.try_clone()?;
-        let host = Host { namespace, switch, number, addresses, link: SWITCHED };
         let mut own = String::new();
         for (v4, v6) in host.addresses(Family::V4).zip(host.addresses(Family::V6)) {
             own += &format!("addr add {v4}/16 dev eth0\naddr add {v6}/64 dev eth0 nodad\n");
@@ -91,8 +98,7 @@ impl Network {
                  route add default via {gateway6}\n"
                 ),
             )
-        })??;
-        Ok(host)
+        })?
     }
 
     /// A new host behind `router`, which is on the switch: on a link of its own, of IPv4 alone, called `inside` by the

@@ -62,6 +62,37 @@ fn on_an_interface_everything_stays() -> Result<()> {
     })
 }
 
+/// As the interface of a VPN is, which comes and goes.
+#[test]
+fn who_listens_on_an_interface_is_reached_when_it_was_made_anew() -> Result<()> {
+    run("anew", |swarm| {
+        let (host, other) = (swarm.network.host()?, swarm.network.host()?);
+        let home = swarm.home("seeding")?;
+        swarm.payload.write(&home)?;
+        let data = home.to_str().context("the tests' own paths are UTF-8")?;
+        let options = ["--port", "7000", "--interface", "eth0", "--port-map", "off", "--no-dht", "--no-lsd"];
+        let mut seeding =
+            swarm.start(&host, "seeding", None, &[&["seed", "TORRENT", data], &options[..]].concat())?;
+        let address = host.port(Family::V4, 7000).to_string();
+        let is_reached = |transport: &str| -> Result<bool> {
+            let args = ["handshake", "TORRENT", &address, "--transport", transport];
+            let mut asking = swarm.start(&other, &format!("asking {transport}"), None, &args)?;
+            loop {
+                match asking.exit_status()? {
+                    Some(status) => return Ok(status.success()),
+                    None => thread::sleep(PAUSE),
+                }
+            }
+        };
+        swarm.until("it is reached", || Ok(is_reached("tcp")? && is_reached("utp")?))?;
+        host.unplug()?;
+        swarm.network.plug(&host)?;
+        let again = swarm.until("it is reached again", || Ok(is_reached("tcp")? && is_reached("utp")?));
+        again.with_context(|| seeding.tail())?;
+        seeding.expect_running()
+    })
+}
+
 #[test]
 fn by_a_proxy_everything_goes() -> Result<()> {
     run("proxy", |swarm| {

@@ -19,7 +19,7 @@ use fast_peer_core::address::stands_for_name;
 use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use fast_peer_core::socks5::{Command, Destination, Login};
 use names::Names;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -127,9 +127,9 @@ impl<N: Net> Net for Via<N> {
         Ok(if self.way.is_some() { Surroundings { router: None, ..found } } else { found })
     }
 
-    async fn upnp(&self, request: UpnpRequest) -> Result<Option<Ipv4Addr>, UpnpError> {
+    async fn upnp(&self, request: UpnpRequest, asked: &Cell<bool>) -> Result<Option<Ipv4Addr>, UpnpError> {
         match &self.way {
-            None => self.net.upnp(request).await,
+            None => self.net.upnp(request, asked).await,
             Some(_) => Err(UpnpError::NoRouter),
         }
     }

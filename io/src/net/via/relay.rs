@@ -54,6 +54,8 @@ struct Open<N: Net> {
     udp: N::Udp,
     relay: SocketAddr,
     since: Instant,
+    /// Errors of the socket since something came.
+    errors: u32,
 }
 
 impl<N: Net> Relay<N> {
@@ -105,19 +107,26 @@ impl<N: Net> Relay<N> {
 
     /// Takes what the socket has. Ready when something came that is for us.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { state: State::Open(open), buffers, received, way, .. } = self else {
-            return Poll::Pending;
-        };
         for _ in 0..ROUNDS {
+            let Self { state: State::Open(open), buffers, received, way, .. } = self else {
+                return Poll::Pending;
+            };
             let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
             let mut meta = [RecvMeta::UNUSED; BATCH];
             let runs = match ready!(open.udp.poll_recv(cx, &mut slices, &mut meta)) {
                 Ok(runs) => runs,
                 Err(error) => {
                     debug!("receiving from the relay: {error}");
+                    open.errors += 1;
+                    if open.errors >= MAX_ERRORS {
+                        // The next socket may do better, and asking this one without a break would help nobody.
+                        self.rest();
+                        return self.poll_open(cx);
+                    }
                     continue;
                 }
             };
+            open.errors = 0;
             for (meta, buffer) in meta[..runs].iter().zip(&*buffers) {
                 if canonical(meta.from) != open.relay {
                     trace!("{} is not the relay", meta.from);
@@ -176,7 +185,7 @@ async fn open<N: Net>(net: N, way: Rc<Way>) -> io::Result<Open<N>> {
         if relay.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let udp = net.udp(SocketAddr::new(any, 0)).await?;
     debug!("datagrams go by {relay}");
-    Ok(Open { control, udp, relay, since: Instant::now() })
+    Ok(Open { control, udp, relay, since: Instant::now(), errors: 0 })
 }
 
 impl<N: Net> Udp for Relay<N> {
@@ -189,6 +198,11 @@ impl<N: Net> Udp for Relay<N> {
         if self.received.is_empty() {
             ready!(self.poll_open(cx));
             ready!(self.poll_receive(cx));
+            if self.received.is_empty() {
+                // Another relay was opened meanwhile.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let mut runs = 0;
         for (buf, meta) in bufs.iter_mut().zip(meta) {
@@ -236,6 +250,9 @@ const BATCH: usize = 4;
 
 /// Reads in vain before other tasks have their turn.
 const ROUNDS: usize = 8;
+
+/// Errors in a row after which the socket is given up.
+const MAX_ERRORS: u32 = 8;
 
 /// How long to wait for the next relay, after each failure in a row.
 const PAUSES: [Duration; 5] = [

@@ -1,11 +1,14 @@
 use super::{Exempt, Proxy, ProxyDown, Via};
-use crate::net::{Net as _, Real, RecvMeta, Udp as _, net_error};
+use crate::net::{Net, Real, RecvMeta, Udp, net_error};
 use fast_peer_core::address::stands_for_name;
 use fast_peer_core::session::NetError;
 use fast_peer_core::socks5::{Destination, Login, Name, Relayed};
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{ErrorKind, IoSliceMut};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -156,4 +159,91 @@ async fn datagrams_take_the_relay_and_a_new_one_when_it_is_gone() {
         };
         assert_eq!(heard, ("192.0.2.9:6881".parse().unwrap(), b"pong".to_vec()));
     }
+}
+
+/// A network of which the sockets for datagrams only fail.
+#[derive(Clone)]
+struct Broken(Rc<Cell<u32>>);
+
+impl Net for Broken {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+    type Udp = Self;
+
+    async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
+        Real::default().connect(remote).await
+    }
+
+    async fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
+        Real::default().listen(local).await
+    }
+
+    async fn udp(&self, _: SocketAddr) -> io::Result<Self> {
+        Ok(self.clone())
+    }
+
+    async fn join(&self, _: SocketAddr, _: &[IpAddr]) -> io::Result<Vec<Self>> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Real::default().resolve(host).await
+    }
+}
+
+impl Udp for Broken {
+    fn poll_recv(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut [IoSliceMut<'_>],
+        _: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.0.set(self.0.get() + 1);
+        Poll::Ready(Err(ErrorKind::ConnectionRefused.into()))
+    }
+
+    fn poll_send(&mut self, _: &mut Context<'_>, _: SocketAddr, _: &[u8]) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::new(HERE, 9))
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_only_fails_is_given_a_rest() {
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let proxy =
+        Proxy { host: HERE.to_string(), port, login: None, looks_up: true, exempt: Exempt::default() };
+    let asked = Rc::new(Cell::new(0));
+    let net = Via::proxy(Broken(Rc::clone(&asked)), proxy);
+    let mut udp = net.udp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)).await.unwrap();
+    let relays = Cell::new(0);
+    let server = async {
+        let words: [(&[u8], &[u8]); 2] = [
+            (b"\x05\x01\x00", b"\x05\x00"),
+            (b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x09"),
+        ];
+        let mut open = vec![];
+        loop {
+            let (mut control, _) = listener.accept().await.unwrap();
+            converse(&mut control, &words).await;
+            relays.set(relays.get() + 1);
+            open.push(control);
+        }
+    };
+    let client = async {
+        let (mut buffer, mut meta) = (vec![0; 2000], [RecvMeta::UNUSED]);
+        poll_fn(|cx| udp.poll_recv(cx, &mut [IoSliceMut::new(&mut buffer)], &mut meta)).await.unwrap();
+    };
+    tokio::select! {
+        () = client => unreachable!("nothing comes"),
+        () = server => unreachable!("it serves for ever"),
+        () = tokio::time::sleep(std::time::Duration::from_millis(600)) => {}
+    }
+    // The second is asked for after 200 ms, and the third after a second more.
+    assert!((1..=2).contains(&relays.get()), "{} relays", relays.get());
+    assert!(asked.get() <= 8 * relays.get(), "it was asked {} times", asked.get());
 }

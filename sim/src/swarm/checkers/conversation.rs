@@ -7,7 +7,7 @@ use fast_peer_core::id::{ConnId, InfoHash, TorrentId};
 use fast_peer_core::lengths::{BLOCK_LEN, Block, Lengths};
 use fast_peer_core::machine::Timestamp;
 use fast_peer_core::session::Notice;
-use fast_peer_core::wire::{DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Frame, Message, RawBlock};
+use fast_peer_core::wire::{DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, Frame, Message, RawBlock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,6 +30,10 @@ struct Conversation {
     we_speak_fast: bool,
     they_speak_fast: bool,
     they_have: Bitfield,
+    /// What they were told that we have.
+    told: Bitfield,
+    /// Under which number they take it that a piece is gone.
+    dont_have: Option<u8>,
     /// Pieces that they serve although they choke.
     allowed_us: BTreeSet<u32>,
     /// Pieces that we serve although we choke.
@@ -146,6 +150,12 @@ impl Conversations {
                     torrent.blocks.lose(piece.as_usize(), Came::No);
                 }
             }
+            Notice::PieceLost { torrent, piece } => {
+                if let Some(torrent) = self.torrents.iter_mut().find(|known| known.id == *torrent) {
+                    torrent.had.remove(*piece);
+                    torrent.blocks.lose(piece.as_usize(), Came::No);
+                }
+            }
             // What could not be written or hashed may be asked for again.
             Notice::DiskTrouble { torrent, .. } => {
                 if let Some(torrent) = self.torrents.iter_mut().find(|known| known.id == *torrent) {
@@ -199,10 +209,21 @@ impl Conversations {
                 }
             }
             Message::Extended { id: 0, payload } => {
-                if let Ok(ExtendedHandshake { request_queue: Some(len), .. }) =
-                    ExtendedHandshake::parse(payload)
-                {
-                    talk.their_queue = len;
+                let Ok(theirs) = ExtendedHandshake::parse(payload) else { return };
+                talk.their_queue = theirs.request_queue.unwrap_or(talk.their_queue);
+                talk.dont_have = theirs.ids.id(Extension::LtDonthave).or(talk.dont_have);
+            }
+            Message::Extended { id, payload } if *id == Extension::LtDonthave.our_id() => {
+                let lost = payload[..].try_into().ok().map(u32::from_be_bytes);
+                let Some(piece) = lost.and_then(|piece| torrent.facts.lengths.piece(piece)) else { return };
+                talk.they_have.remove(piece);
+                // BEP 54: without the fast extension nothing follows.
+                if !talk.fast() {
+                    let of_it = talk.owed.keys().filter(|block| block.piece == piece.get());
+                    let gone: Vec<RawBlock> = of_it.copied().collect();
+                    for block in gone {
+                        talk.release(block, torrent);
+                    }
                 }
             }
             Message::Have(piece) => {
@@ -247,6 +268,7 @@ impl Conversations {
                 if let Some(bits) = Bitfield::from_wire(bits, torrent.facts.lengths.piece_count()) {
                     let pieces = torrent.facts.lengths.pieces();
                     pieces.filter(|piece| bits.has(*piece)).for_each(|piece| torrent.has(piece.get()));
+                    talk.told = bits;
                 }
             }
             Message::Cancel(block) => {
@@ -262,8 +284,22 @@ impl Conversations {
                     talk.asked.clear();
                 }
             }
-            Message::Have(piece) => torrent.has(*piece),
-            Message::HaveAll => torrent.facts.lengths.pieces().for_each(|piece| torrent.has(piece.get())),
+            Message::Extended { id: id @ 1.., payload } if Some(*id) == talk.dont_have => {
+                let lost = payload[..].try_into().ok().map(u32::from_be_bytes);
+                if let Some(piece) = lost.and_then(|piece| torrent.facts.lengths.piece(piece)) {
+                    talk.told.remove(piece);
+                }
+            }
+            Message::Have(piece) => {
+                torrent.has(*piece);
+                if let Some(piece) = torrent.facts.lengths.piece(*piece) {
+                    talk.told.insert(piece);
+                }
+            }
+            Message::HaveAll => {
+                torrent.facts.lengths.pieces().for_each(|piece| torrent.has(piece.get()));
+                talk.told = Bitfield::all(torrent.facts.lengths.piece_count());
+            }
             Message::Interested => talk.we_want = true,
             Message::NotInterested => talk.we_want = false,
             Message::Reject(block) => {
@@ -354,6 +390,10 @@ impl Conversations {
             let most = talk.their_queue.min(MAX_OUTSTANDING) as usize;
             hold(out <= most, "INV-S-11", || format!("{out} requests to {conn} are out, {most} may be"))?;
             talk.check_owed(at, peer)?;
+            // What waits to be written may say it.
+            if !peer.unwritten {
+                talk.check_told(&self.torrents)?;
+            }
         }
         Ok(())
     }
@@ -376,6 +416,8 @@ impl Conversation {
             we_speak_fast: false,
             they_speak_fast: false,
             they_have: Bitfield::none(0),
+            told: Bitfield::none(0),
+            dont_have: None,
             allowed_us: BTreeSet::new(),
             allowed_them: BTreeSet::new(),
             their_queue: DEFAULT_REQUEST_QUEUE,
@@ -393,7 +435,17 @@ impl Conversation {
             self.torrent = torrents.iter().position(|torrent| torrent.facts.info_hash == info_hash);
             let pieces = self.torrent.map_or(0, |index| torrents[index].facts.lengths.piece_count());
             self.they_have = Bitfield::none(pieces);
+            self.told = Bitfield::none(pieces);
         }
+    }
+
+    /// Whether who can hear that a piece is gone believes in none that is.
+    fn check_told(&self, torrents: &[Torrent]) -> Verdict {
+        let Some(torrent) = self.torrent.filter(|_| self.dont_have.is_some()) else { return Ok(()) };
+        let Torrent { facts, had, .. } = &torrents[torrent];
+        let mut told = facts.lengths.pieces().filter(|piece| self.told.has(*piece));
+        let gone = told.find(|piece| !had.has(*piece));
+        hold(gone.is_none(), "INV-S-02", || format!("a peer still believes that it has {gone:?}"))
     }
 
     /// Whether the peer has owed something for so long that the client may have given up waiting for all it owes,

@@ -5,7 +5,7 @@ use fast_peer_core::id::TorrentId;
 use fast_peer_core::session::Notice;
 use std::collections::BTreeMap;
 
-/// What was written of each piece since it last failed its hash: runs of begin and end, apart from each other.
+/// What was written of each piece since it last failed its hash or was lost: runs of begin and end, apart from each other.
 #[derive(Debug, Default)]
 pub(super) struct Storage {
     written: BTreeMap<(TorrentId, u32), Vec<(u32, u32)>>,
@@ -18,7 +18,10 @@ impl Storage {
                 let runs = self.written.entry((torrent, piece)).or_default();
                 add_run(runs, begin, begin + len)?;
             }
-            Observation::Notice { notice: Notice::HashFailed { torrent, piece }, .. } => {
+            Observation::Notice {
+                notice: Notice::HashFailed { torrent, piece } | Notice::PieceLost { torrent, piece },
+                ..
+            } => {
                 self.written.remove(&(*torrent, piece.get()));
             }
             Observation::Verified { piece, good, .. } => {

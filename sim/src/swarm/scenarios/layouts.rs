@@ -2,7 +2,7 @@
 
 use super::super::content::Version;
 use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
-use super::{HOME, Has, Plan, Setup, Swarm, World, secs};
+use super::{ANNOUNCE_INTERVAL, HOME, Has, HostId, Plan, Setup, Swarm, TorrentId, World, secs};
 use fast_peer_core::pieces::Priority;
 use fast_peer_core::session::NewContent;
 
@@ -72,7 +72,14 @@ fn partial_seeds(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     complete(world, &[leecher], secs(120))?;
     let after = partial.map(|peer| status(world, peer).map_or(0, |status| status.up_bytes));
     notes.add(format!("the two sent {before:?} bytes, and {after:?} in the end"));
-    ensure(after != before, || "who wants nothing more serves nobody".into())
+    ensure(after != before, || "who wants nothing more serves nobody".into())?;
+    // BEP 21: in every announce.
+    world.run_for(ANNOUNCE_INTERVAL);
+    let told = |(host, _): (HostId, TorrentId)| {
+        world.announces(swarm.tracker).iter().rev().find(|it| it.from == host).map(|it| it.event.as_str())
+    };
+    let events = partial.map(told);
+    ensure(events == [Some("paused"), Some("paused")], || format!("they last announced {events:?}"))
 }
 
 fn hybrid(world: &mut World, _: &mut Notes) -> Result<(), Failure> {

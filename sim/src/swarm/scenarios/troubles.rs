@@ -24,6 +24,11 @@ pub(super) const ALL: &[Scenario] = &[
         play: disk_full,
     },
     Scenario {
+        name: "lost-piece",
+        about: "a seeder's disk loses pieces: it takes them back, serves the rest, and fetches them anew",
+        play: lost_piece,
+    },
+    Scenario {
         name: "lossy-links",
         about: "loss, jitter and one slow link, with bytes cut at odd places",
         play: lossy_links,
@@ -78,6 +83,30 @@ fn disk_full(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     world.set_disk(host, DiskModel::default());
     // INV-L-12: it goes on by itself within 30 s.
     complete(world, &swarm.leechers, secs(60)).map(|_| ())
+}
+
+fn lost_piece(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let swarm = Swarm::new(world, Plan::small(64 << 10, 4 << 20), 0, HOME);
+    let (host, torrent) = swarm.seeder;
+    // It has looked at its files by then.
+    world.run_for(secs(1));
+    let first = (world.seed() % 8) as u32;
+    (first..64).step_by(8).for_each(|piece| world.spoil(host, torrent, piece));
+    let mut join = |name: &str, has| {
+        let host = world.add_client(name, &Setup::new(HOME));
+        (host, world.share(host, swarm.content, has, &[]))
+    };
+    let leechers = ["a", "b", "c"].map(|name| join(name, Has::Nothing));
+    let backup = join("backup", Has::All);
+    complete(world, &leechers, secs(300))?;
+    let lost = world.stats(host).lost;
+    notes.add(format!("{lost} of 8 pieces were missed, {} KiB came back", world.stats(host).received >> 10));
+    ensure(lost > 0, || "nobody asked for what was lost".into())?;
+    ensure(world.stats(backup.0).lost == 0, || "a disk without faults lost something".into())?;
+    // Of what nobody asked for it knows nothing.
+    let until = world.now() + secs(120);
+    let healed = |world: &World| world.progress(host, torrent).0 == 64 - 8 + lost;
+    ensure(world.run_to(until, healed), || format!("the seeder has {:?}", world.progress(host, torrent)))
 }
 
 fn lossy_links(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {

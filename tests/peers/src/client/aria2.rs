@@ -22,7 +22,7 @@ impl Aria2 {
             command.args(OPTIONS);
             command.arg(format!("--listen-port={PORT}")).arg(format!("--rpc-listen-port={CONTROL_PORT}"));
             match job.link {
-                Link::Encrypted => command.arg("--bt-require-crypto=true"),
+                Link::Encrypted | Link::Plaintext => command.arg("--bt-require-crypto=true"),
                 Link::Rc4 => command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]),
                 Link::Tcp | Link::Utp => command,
             };

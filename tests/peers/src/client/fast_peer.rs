@@ -39,13 +39,15 @@ impl FastPeer {
                 }
             }
             match job.link {
-                Link::Encrypted => command.env("FAST_PEER_ENCRYPTION", "require"),
+                Link::Encrypted | Link::Plaintext => command.env("FAST_PEER_ENCRYPTION", "require"),
                 Link::Rc4 => {
                     command.env("FAST_PEER_ENCRYPTION", "require").env("FAST_PEER_ENCRYPTION_METHOD", "rc4")
                 }
                 Link::Tcp => command,
                 Link::Utp => command.env("FAST_PEER_TRANSPORT", "utp"),
             };
+            // Says of each connection how it is sent.
+            command.env("RUST_LOG", "fast_peer_core::session::link=debug");
             discover(job, command);
         })?;
         Ok(Self { process, role: job.role })

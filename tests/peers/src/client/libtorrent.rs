@@ -12,6 +12,7 @@ impl Libtorrent {
     pub(super) fn start(job: &Job<'_>) -> Result<Self> {
         let link = match job.link {
             Link::Encrypted => "encrypted",
+            Link::Plaintext => "plaintext",
             Link::Rc4 => "rc4",
             Link::Tcp => "tcp",
             Link::Utp => "utp",

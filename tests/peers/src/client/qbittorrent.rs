@@ -25,7 +25,7 @@ impl Qbittorrent {
         let settings = job.home.join("qBittorrent/config");
         fs::create_dir_all(&settings)?;
         let protocol = if job.link == Link::Utp { "UTP" } else { "TCP" };
-        let encryption = i32::from(matches!(job.link, Link::Encrypted | Link::Rc4));
+        let encryption = i32::from(matches!(job.link, Link::Encrypted | Link::Plaintext | Link::Rc4));
         let Discovery { lsd, pex, .. } = job.discovery;
         let node = job.discovery.node();
         // Its own port is drawn by chance, and its remote control asks for a password, unless told otherwise.

@@ -23,7 +23,7 @@ impl Transmission {
     pub(super) fn start(job: &Job<'_>) -> Result<Self> {
         ensure!(job.peers.is_empty(), "Transmission takes no peer's address");
         let encryption = match job.link {
-            Link::Encrypted | Link::Rc4 => REQUIRED,
+            Link::Encrypted | Link::Plaintext | Link::Rc4 => REQUIRED,
             Link::Tcp => PREFERRED,
             // Where its first try over uTP fails for the encryption, the second is over TCP.
             Link::Utp => ALLOWED,

@@ -104,6 +104,25 @@ fn s02_and_s03_a_claim_or_a_block_that_is_not_true() {
 }
 
 #[test]
+fn s02_a_piece_that_is_gone_and_not_taken_back() {
+    let mut client = Client::new();
+    client.open(A);
+    client.seen(A, Message::Extended { id: 0, payload: b"d1:md11:lt_donthavei7eee"[..].into() });
+    client.sent(A, Message::Have(1)).unwrap();
+    let all = Bitfield::all(4);
+    let books = |client: &mut Client| {
+        client.observe(&Observation::Books { torrent: T, peers: &[entry_of_a(all.clone())] })
+    };
+    books(&mut client).unwrap();
+    let piece = Lengths::contiguous(8 * 16384, 2 * 16384).unwrap().piece(1).unwrap();
+    let lost = Notice::PieceLost { torrent: T, piece };
+    client.observe(&Observation::Notice { notice: &lost, honest: true }).unwrap();
+    expect_breach(books(&mut client), "INV-S-02");
+    client.sent(A, Message::Extended { id: 7, payload: b"\0\0\0\x01"[..].into() }).unwrap();
+    books(&mut client).unwrap();
+}
+
+#[test]
 fn s09_two_owners_before_the_endgame() {
     let mut client = Client::new();
     client.open(A);
