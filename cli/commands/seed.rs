@@ -70,6 +70,7 @@ impl Args {
             let priorities = vec![Priority::Normal; torrent.files().len()];
             let spec = storage::existing(&torrent, &data, &priorities)?;
             total += torrent.lengths().total();
+            new.seed_only = true;
             new.peers.extend(&peers);
             new.trackers.extend(self.tracker.iter().map(|url| vec![url.clone()]));
             names.insert(engine.add(new, spec), torrent);

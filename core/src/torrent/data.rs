@@ -5,6 +5,7 @@ use super::{Action, HAVE_DELAY, Phase, Torrent, Work};
 use crate::lengths::PieceIndex;
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::peer;
+use crate::pieces::Priority;
 use crate::session::Notice;
 use crate::store;
 use crate::tracker::AnnouncerEvent;
@@ -84,7 +85,12 @@ impl Torrent {
     }
 
     fn on_checked(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
-        let Some(content) = &self.content else { return };
+        let Some(content) = &mut self.content else { return };
+        if self.seed_only {
+            for piece in content.map.lengths().pieces().filter(|piece| !content.stored.has(*piece)) {
+                content.picker.set_priority(piece, Priority::Skip);
+            }
+        }
         let pieces = content.stored.ones();
         out.push_back(Action::Notice(Notice::Checked { torrent: self.id, pieces }));
         if self.phase != Phase::Checking {
@@ -149,13 +155,17 @@ impl Torrent {
         self.pending.work = true;
     }
 
-    /// A piece that was stored is missing again: nobody is to believe otherwise, and it is fetched once more.
+    /// A piece that was stored is missing again: nobody is to believe otherwise, and it is fetched once more if files may
+    /// be written.
     fn on_lost(&mut self, now: Timestamp, piece: PieceIndex, out: &mut Outbox<Action>) {
         let Some(content) = &mut self.content else { return };
         let place = content.completed.iter().position(|completed| *completed == piece);
         let place = place.expect("what was stored is on the list of completed pieces");
         content.completed.remove(place);
         content.stored.remove(piece);
+        if self.seed_only {
+            content.picker.set_priority(piece, Priority::Skip);
+        }
         content.picker.set_lost(piece);
         let wanted = content.picker.wants(piece);
         out.push_back(Action::Notice(Notice::PieceLost { torrent: self.id, piece }));

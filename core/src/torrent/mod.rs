@@ -79,6 +79,7 @@ pub struct Torrent {
     /// checked.
     online: bool,
     check_only: bool,
+    seed_only: bool,
     listen_port: u16,
     /// Whether this host has no network.
     network_is_down: bool,
@@ -200,6 +201,7 @@ impl Torrent {
             phase: Phase::New,
             online: false,
             check_only: new.check_only,
+            seed_only: new.seed_only,
             listen_port: 0,
             network_is_down: false,
             metadata,

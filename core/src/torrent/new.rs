@@ -37,6 +37,9 @@ pub struct NewTorrent {
     pub up_bytes_per_s: Option<u64>,
     /// Whether to do no more than check what is there: no peers, no trackers.
     pub check_only: bool,
+    /// Whether its files are only read: what is missing of them is not fetched, since whoever changed them may have meant
+    /// it.
+    pub seed_only: bool,
     /// Whether peers may be looked for besides by trackers and by hand. Of a private torrent they never are.
     pub discover: bool,
 }
@@ -60,6 +63,7 @@ impl NewTorrent {
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             check_only: false,
+            seed_only: false,
             discover: true,
         }
     }

@@ -6,6 +6,7 @@ use super::super::scenario::{Failure, Notes, Scenario, complete, ensure};
 use super::super::services::TrackerMood;
 use super::super::world::Reach;
 use super::{Access, Duration, HOME, Has, Plan, Setup, Swarm, World, secs};
+use fast_peer_core::session::NewTorrent;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -88,10 +89,15 @@ fn disk_full(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
 fn lost_piece(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     let swarm = Swarm::new(world, Plan::small(64 << 10, 4 << 20), 0, HOME);
     let (host, torrent) = swarm.seeder;
-    // It has looked at its files by then.
+    // The files of this one are not to be touched.
+    let keeper = world.add_client("keeper", &Setup::new(HOME));
+    let new = NewTorrent::new(world.content(swarm.content).metainfo().clone());
+    let kept = world.share_as(keeper, swarm.content, Has::All, NewTorrent { seed_only: true, ..new });
+    // Both have looked at their files by then.
     world.run_for(secs(1));
     let first = (world.seed() % 8) as u32;
     (first..64).step_by(8).for_each(|piece| world.spoil(host, torrent, piece));
+    (1..64).step_by(2).for_each(|piece| world.spoil(keeper, kept, piece));
     let mut join = |name: &str, has| {
         let host = world.add_client(name, &Setup::new(HOME));
         (host, world.share(host, swarm.content, has, &[]))
@@ -106,7 +112,10 @@ fn lost_piece(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
     // Of what nobody asked for it knows nothing.
     let until = world.now() + secs(120);
     let healed = |world: &World| world.progress(host, torrent).0 == 64 - 8 + lost;
-    ensure(world.run_to(until, healed), || format!("the seeder has {:?}", world.progress(host, torrent)))
+    ensure(world.run_to(until, healed), || format!("the seeder has {:?}", world.progress(host, torrent)))?;
+    let (lost, came) = (world.stats(keeper).lost, world.stats(keeper).received);
+    notes.add(format!("{lost} of 32 pieces of another were missed, and none came back"));
+    ensure(lost > 0 && came == 0, || format!("{lost} pieces were lost, and {came} bytes came"))
 }
 
 fn lossy_links(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
