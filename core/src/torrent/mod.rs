@@ -47,6 +47,7 @@ use rate::RateLimiter;
 pub mod bans;
 pub mod choker;
 pub mod discovery;
+pub mod holepunch;
 pub mod known_peers;
 pub mod priority;
 pub mod rate;
