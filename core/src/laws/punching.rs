@@ -30,7 +30,8 @@ impl Subject for Punching {
         let (addr, other) = (addr(), addr());
         match rng.below(16) {
             0 => holepunch::Event::Connected { addr },
-            1..=4 => holepunch::Event::DialFailed { addr },
+            1..=4 => holepunch::Event::DialFailed { addr, answered: rng.chance(1, 4) },
+            5 if rng.chance(1, 4) => holepunch::Event::NotOpened { addr },
             5 => holepunch::Event::Gone { peer },
             6..=8 => {
                 let message = match rng.below(3) {

@@ -15,7 +15,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::address::{Subnet, canonical, is_dialable, is_local};
+use crate::address::{Subnet, canonical, is_dialable, is_local, stands_for_name};
 use crate::id::ConnId;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::wire::{HolepunchError, HolepunchMessage};
@@ -57,13 +57,16 @@ struct Attempt {
 }
 
 /// ```text
-/// asking ──the relay says so──▶ opening ──it failed──▶ over
-///    └──an error, or nothing──────────────────────────▲
+/// asking ──the relay says so──▶ opening ──nothing came through──▶ over
+///    │                             └──it broke off──▶ answered ──────▲
+///    └──an error, or nothing─────────────────────────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Asking,
     Opening,
+    /// Our connection is no more. Theirs may stay.
+    Answered,
 }
 
 /// So many within a minute.
@@ -81,10 +84,12 @@ pub enum Event {
         /// The address.
         addr: SocketAddr,
     },
-    /// A connection to this address could not be opened.
+    /// A connection to this address did not come about, or came to nothing.
     DialFailed {
         /// The address.
         addr: SocketAddr,
+        /// Whether there was an answer, so that the peer can be reached.
+        answered: bool,
     },
     /// A member left.
     Gone {
@@ -106,6 +111,11 @@ pub enum Event {
         addr: SocketAddr,
         /// Whether it takes messages of the extension.
         speaks: bool,
+    },
+    /// What [`Action::Open`] asked for is not done.
+    NotOpened {
+        /// The address.
+        addr: SocketAddr,
     },
     /// We are here ourselves.
     Own {
@@ -131,8 +141,8 @@ pub enum Action {
         /// Why.
         why: GiveUp,
     },
-    /// Open a uTP connection to this address now, if a connection is wanted and may be. If nothing comes of it, say
-    /// [`Event::DialFailed`].
+    /// Open a uTP connection to this address now. If none is wanted, or may be, say [`Event::NotOpened`], and if nothing
+    /// comes of it [`Event::DialFailed`].
     Open {
         /// Where to.
         addr: SocketAddr,
@@ -149,6 +159,9 @@ pub enum Action {
 /// Why no connection came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GiveUp {
+    /// There was an answer, and yet no connection that was of use.
+    #[error("it broke the connection off")]
+    BrokenOff,
     /// The relay said nothing in time, or left.
     #[error("the relay did not answer")]
     NoAnswer,
@@ -158,6 +171,9 @@ pub enum GiveUp {
     /// The relay will not, or can't.
     #[error("the relay answered: {0}")]
     Refused(HolepunchError),
+    /// We have no place for it, or want no connection to it.
+    #[error("we want no more connections, or none to it")]
+    Unwanted,
 }
 
 impl Holepunch {
@@ -183,16 +199,21 @@ impl Holepunch {
         assert!(
             self.attempts
                 .values()
-                .all(|attempt| self.members.contains_key(&attempt.relay) || attempt.stage == Stage::Opening)
+                .all(|attempt| self.members.contains_key(&attempt.relay) || attempt.stage != Stage::Asking)
         );
     }
 
-    fn on_dial_failed(&mut self, now: Timestamp, addr: SocketAddr, out: &mut Outbox<Action>) {
-        if let Some(attempt) = self.attempts.get(&addr) {
-            if attempt.stage == Stage::Opening {
-                self.attempts.remove(&addr);
-                out.push_back(Action::GaveUp { addr, why: GiveUp::NotThrough });
+    fn on_dial_failed(&mut self, now: Timestamp, addr: SocketAddr, answered: bool, out: &mut Outbox<Action>) {
+        if let Some(attempt) = self.attempts.get_mut(&addr) {
+            match (attempt.stage, answered) {
+                (Stage::Opening, true) => attempt.stage = Stage::Answered,
+                (Stage::Opening, false) => self.give_up(addr, GiveUp::NotThrough, out),
+                (Stage::Asking | Stage::Answered, _) => {}
             }
+            return;
+        }
+        let addr = self.told_of(addr);
+        if answered || self.attempts.contains_key(&addr) || self.is_member(addr) {
             return;
         }
         let tries = self.tried.get(&addr).map_or(0, |(tries, _)| *tries);
@@ -212,6 +233,21 @@ impl Holepunch {
         out.push_back(Action::Send { peer: relay, message: HolepunchMessage::Rendezvous(addr) });
     }
 
+    fn give_up(&mut self, addr: SocketAddr, why: GiveUp, out: &mut Outbox<Action>) {
+        self.attempts.remove(&addr);
+        out.push_back(Action::GaveUp { addr, why });
+    }
+
+    /// The address by which relays know a peer: its router can have given it another port than the one on which it listens,
+    /// of which trackers tell.
+    fn told_of(&self, addr: SocketAddr) -> SocketAddr {
+        if self.relays.contains_key(&addr) {
+            return addr;
+        }
+        let on_address = SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX);
+        self.relays.range(on_address).next().map_or(addr, |(told, _)| *told)
+    }
+
     fn on_heard(
         &mut self,
         now: Timestamp,
@@ -229,8 +265,7 @@ impl Holepunch {
                 let addr = canonical(addr);
                 let asked = Attempt { relay: peer, stage: Stage::Asking, until: now };
                 if self.attempts.get(&addr).is_some_and(|attempt| attempt.is_like(&asked)) {
-                    self.attempts.remove(&addr);
-                    out.push_back(Action::GaveUp { addr, why: GiveUp::Refused(error) });
+                    self.give_up(addr, GiveUp::Refused(error), out);
                 }
             }
             HolepunchMessage::Rendezvous(addr) => self.on_rendezvous(now, peer, canonical(addr), out),
@@ -246,10 +281,10 @@ impl Holepunch {
             }
             return;
         }
-        let teller = self.members.get(&relay).map(|member| member.addr.ip());
-        // A stranger can't know who is on our own network.
-        let strange = is_local(addr.ip()) && teller.is_none_or(|teller| !is_local(teller));
-        let pointless = !is_dialable(addr) || strange || self.own.contains(&addr) || self.is_member(addr);
+        let pointless = !has_meaning(addr)
+            || self.is_strange(relay, addr)
+            || self.own.contains(&addr)
+            || self.is_member(addr);
         let worn_out = self.tried.get(&addr).is_some_and(|(tries, _)| *tries >= MAX_TRIES);
         if pointless || worn_out || self.attempts.len() >= MAX_ATTEMPTS || !self.obeyed.admit(now, MAX_OBEYED)
         {
@@ -273,7 +308,7 @@ impl Holepunch {
         let found = self.members.iter().find(|(_, member)| member.addr == target);
         let error = match found {
             _ if self.own.contains(&target) => HolepunchError::NoSelf,
-            _ if !is_dialable(target) || target == asker || !meets(asker, target) => {
+            _ if !has_meaning(target) || !has_meaning(asker) || target == asker || !meets(asker, target) => {
                 HolepunchError::NoSuchPeer
             }
             None => HolepunchError::NotConnected,
@@ -290,7 +325,7 @@ impl Holepunch {
     }
 
     fn on_told(&mut self, peer: ConnId, addr: SocketAddr) {
-        if !self.members.contains_key(&peer) || !is_dialable(addr) || is_local(addr.ip()) {
+        if !self.members.contains_key(&peer) || !has_meaning(addr) || self.is_strange(peer, addr) {
             return;
         }
         let is_new = !self.relays.contains_key(&addr);
@@ -313,14 +348,24 @@ impl Holepunch {
         let waits = |attempt: &Attempt| attempt.relay == peer && attempt.stage == Stage::Asking;
         let lost = self.attempts.iter().filter(|(_, attempt)| waits(attempt)).map(|(addr, _)| *addr);
         for addr in lost.collect::<Vec<_>>() {
-            self.attempts.remove(&addr);
-            out.push_back(Action::GaveUp { addr, why: GiveUp::NoAnswer });
+            self.give_up(addr, GiveUp::NoAnswer, out);
         }
+    }
+
+    /// Whether a stranger names somebody on our own network, of whom it can't know.
+    fn is_strange(&self, teller: ConnId, addr: SocketAddr) -> bool {
+        let near = self.members.get(&teller).is_some_and(|member| is_local(member.addr.ip()));
+        is_local(addr.ip()) && !near
     }
 
     fn is_member(&self, addr: SocketAddr) -> bool {
         self.members.values().any(|member| member.addr == addr)
     }
+}
+
+/// Whether a peer could be there, whoever says so.
+fn has_meaning(addr: SocketAddr) -> bool {
+    is_dialable(addr) && !stands_for_name(addr.ip())
 }
 
 /// Whether packets from one could get to the other: both are public and of one family, or both are on one network.
@@ -357,7 +402,7 @@ impl Machine for Holepunch {
                 self.attempts.remove(&addr);
                 self.tried.remove(&addr);
             }
-            Event::DialFailed { addr } => self.on_dial_failed(now, canonical(addr), out),
+            Event::DialFailed { addr, answered } => self.on_dial_failed(now, canonical(addr), answered, out),
             Event::Gone { peer } => self.on_gone(peer, out),
             Event::Heard { peer, message } => self.on_heard(now, peer, message, out),
             Event::Member { peer, addr, speaks } => {
@@ -365,6 +410,12 @@ impl Machine for Holepunch {
                 let member =
                     self.members.entry(peer).or_insert(Member { addr, speaks, asked: Count::default() });
                 (member.addr, member.speaks) = (addr, speaks);
+            }
+            Event::NotOpened { addr } => {
+                let addr = canonical(addr);
+                if self.attempts.get(&addr).is_some_and(|attempt| attempt.stage == Stage::Opening) {
+                    self.give_up(addr, GiveUp::Unwanted, out);
+                }
             }
             Event::Own { addr } => {
                 if self.own.len() >= MAX_OWN {
@@ -379,12 +430,12 @@ impl Machine for Holepunch {
     fn handle_timeout(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         let late = self.attempts.iter().filter(|(_, attempt)| attempt.until <= now);
         for (addr, attempt) in late.map(|(addr, attempt)| (*addr, *attempt)).collect::<Vec<_>>() {
-            self.attempts.remove(&addr);
             let why = match attempt.stage {
+                Stage::Answered => GiveUp::BrokenOff,
                 Stage::Asking => GiveUp::NoAnswer,
                 Stage::Opening => GiveUp::NotThrough,
             };
-            out.push_back(Action::GaveUp { addr, why });
+            self.give_up(addr, why, out);
         }
         self.tried.retain(|_, (_, until)| *until > now);
     }

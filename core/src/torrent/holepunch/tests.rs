@@ -62,6 +62,10 @@ fn ask(peer: ConnId, addr: SocketAddr) -> Action {
     Action::Send { peer, message: HolepunchMessage::Rendezvous(addr) }
 }
 
+fn failed(addr: SocketAddr) -> Event {
+    Event::DialFailed { addr, answered: false }
+}
+
 fn gave_up(why: GiveUp) -> [Action; 1] {
     [Action::GaveUp { addr: target(), why }]
 }
@@ -69,7 +73,7 @@ fn gave_up(why: GiveUp) -> [Action; 1] {
 #[test]
 fn who_cannot_be_reached_is_asked_for_and_dialled_when_the_relay_says_so() {
     let mut end = End::new();
-    assert_eq!(end.event(Event::DialFailed { addr: target() }), [ask(RELAY, target())]);
+    assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
     assert_eq!(end.heard(OTHER, HolepunchMessage::Connect(target())), [], "another was asked");
     assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
     assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), [], "once is enough");
@@ -82,62 +86,122 @@ fn who_cannot_be_reached_is_asked_for_and_dialled_when_the_relay_says_so() {
 fn it_is_tried_twice_by_different_relays_and_then_left_for_an_hour() {
     let mut end = End::new();
     for relay in [RELAY, OTHER] {
-        assert_eq!(end.event(Event::DialFailed { addr: target() }), [ask(relay, target())]);
+        assert_eq!(end.event(failed(target())), [ask(relay, target())]);
         assert_eq!(end.heard(relay, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
-        assert_eq!(end.event(Event::DialFailed { addr: target() }), gave_up(GiveUp::NotThrough));
+        assert_eq!(end.event(failed(target())), gave_up(GiveUp::NotThrough));
     }
-    assert_eq!(end.event(Event::DialFailed { addr: target() }), []);
+    assert_eq!(end.event(failed(target())), []);
     assert_eq!(
         end.heard(RELAY, HolepunchMessage::Connect(target())),
         [],
         "nor when it is the other side that wants"
     );
     assert_eq!(end.after(TRIED_FOR), []);
-    assert_eq!(end.event(Event::DialFailed { addr: target() }), [ask(RELAY, target())]);
+    assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
 }
 
 #[test]
 fn an_attempt_ends_by_an_error_by_silence_or_with_the_relay() {
-    let failed =
-        |end: &mut End| assert_eq!(end.event(Event::DialFailed { addr: target() }), [ask(RELAY, target())]);
+    let ask_relay = |end: &mut End| assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
     let mut end = End::new();
-    failed(&mut end);
+    ask_relay(&mut end);
     let error = HolepunchMessage::Error(target(), HolepunchError::NotConnected);
     assert_eq!(end.heard(OTHER, error), []);
     assert_eq!(end.heard(RELAY, error), gave_up(GiveUp::Refused(HolepunchError::NotConnected)));
     assert_eq!(end.heard(RELAY, error), []);
 
     let mut end = End::new();
-    failed(&mut end);
+    ask_relay(&mut end);
     assert_eq!(end.after(ANSWER_WITHIN - Duration::from_micros(1)), []);
     assert_eq!(end.after(Duration::from_micros(1)), gave_up(GiveUp::NoAnswer));
 
     let mut end = End::new();
-    failed(&mut end);
+    ask_relay(&mut end);
     assert_eq!(end.event(Event::Gone { peer: RELAY }), gave_up(GiveUp::NoAnswer));
 
     let mut end = End::new();
-    failed(&mut end);
+    ask_relay(&mut end);
     end.heard(RELAY, HolepunchMessage::Connect(target()));
     assert_eq!(end.event(Event::Gone { peer: RELAY }), [], "it is not needed any more");
     assert_eq!(end.after(OPEN_WITHIN), gave_up(GiveUp::NotThrough));
 }
 
 #[test]
+fn what_was_answered_may_go_on_by_their_connection() {
+    let opening = || {
+        let mut end = End::new();
+        end.event(failed(target()));
+        assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
+        end
+    };
+    let broken_off = Event::DialFailed { addr: target(), answered: true };
+    let mut end = opening();
+    assert_eq!(end.event(broken_off.clone()), []);
+    assert_eq!(end.event(Event::Connected { addr: target() }), []);
+    assert_eq!(end.after(OPEN_WITHIN), []);
+
+    let mut end = opening();
+    end.event(broken_off.clone());
+    assert_eq!(end.after(OPEN_WITHIN), gave_up(GiveUp::BrokenOff));
+    assert_eq!(end.event(broken_off), [], "who answers needs no relay");
+
+    let mut end = opening();
+    assert_eq!(end.event(Event::NotOpened { addr: target() }), gave_up(GiveUp::Unwanted));
+}
+
+#[test]
+fn a_peer_that_its_router_gave_another_port_is_found() {
+    let mut end = End::new();
+    let listens = SocketAddr::new(target().ip(), 1);
+    assert_eq!(end.event(failed(listens)), [ask(RELAY, target())]);
+    end.heard(RELAY, HolepunchMessage::Connect(target()));
+    assert_eq!(end.event(failed(listens)), [], "it is being tried");
+    end.event(Event::Connected { addr: target() });
+    end.event(Event::Member { peer: ConnId(5), addr: target(), speaks: true });
+    assert_eq!(end.event(failed(listens)), [], "it is here");
+}
+
+#[test]
+fn addresses_that_stand_for_names_mean_nothing_to_others() {
+    let name: SocketAddr = "198.18.0.7:6881".parse().unwrap();
+    let mut end = End::new();
+    end.event(Event::Told { peer: RELAY, addr: name });
+    assert_eq!(end.event(failed(name)), []);
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(name)), []);
+    end.event(Event::Member { peer: ConnId(5), addr: name, speaks: true });
+    let refused = |target| {
+        let message = HolepunchMessage::Error(target, HolepunchError::NoSuchPeer);
+        move |peer| [Action::Send { peer, message }]
+    };
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Rendezvous(name)), refused(name)(RELAY));
+    assert_eq!(end.heard(ConnId(5), HolepunchMessage::Rendezvous(nth(1))), refused(nth(1))(ConnId(5)));
+}
+
+#[test]
 fn nobody_is_asked_who_does_not_speak_the_extension_or_has_not_told() {
     let mut end = End::default();
     end.event(Event::Told { peer: RELAY, addr: target() });
-    assert_eq!(end.event(Event::DialFailed { addr: target() }), [], "who told is no member");
+    assert_eq!(end.event(failed(target())), [], "who told is no member");
     end.event(Event::Member { peer: RELAY, addr: nth(1), speaks: false });
     end.event(Event::Told { peer: RELAY, addr: target() });
-    assert_eq!(end.event(Event::DialFailed { addr: target() }), []);
-    assert_eq!(end.event(Event::DialFailed { addr: nth(7) }), []);
+    assert_eq!(end.event(failed(target())), []);
+    assert_eq!(end.event(failed(nth(7))), []);
     for addr in ["10.0.0.1:1", "45.1.1.1:0", "224.0.0.1:1"] {
         let addr = addr.parse().unwrap();
         end.event(Event::Member { peer: RELAY, addr: nth(1), speaks: true });
         end.event(Event::Told { peer: RELAY, addr });
-        assert_eq!(end.event(Event::DialFailed { addr }), [], "{addr}");
+        assert_eq!(end.event(failed(addr)), [], "{addr}");
     }
+}
+
+#[test]
+fn on_one_network_peers_are_brought_together_too() {
+    let mut end = End::default();
+    let near = |last: u8| SocketAddr::from(([10, 0, 0, last], 6881));
+    end.event(Event::Member { peer: RELAY, addr: near(1), speaks: true });
+    end.event(Event::Told { peer: RELAY, addr: near(2) });
+    assert_eq!(end.event(failed(near(2))), [ask(RELAY, near(2))]);
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(near(3))), [Action::Open { addr: near(3) }]);
 }
 
 #[test]
@@ -211,8 +275,7 @@ fn what_is_remembered_is_bounded() {
         end.event(Event::Told { peer: ConnId(peer), addr: nth(1000) });
     }
     assert_eq!(end.punch.relays[&nth(1000)].len(), MAX_RELAYS);
-    let asked: Vec<usize> =
-        (0..40).map(|n| end.event(Event::DialFailed { addr: nth(1000 + n) }).len()).collect();
+    let asked: Vec<usize> = (0..40).map(|n| end.event(failed(nth(1000 + n))).len()).collect();
     assert_eq!(asked.iter().sum::<usize>(), MAX_ATTEMPTS);
     end.after(ANSWER_WITHIN);
     assert_eq!(end.punch.attempts(), 0);
