@@ -30,9 +30,9 @@ impl PortMap {
     }
 }
 
-/// Logs what there is to say about the router.
+/// Logs what there is to say about the router, and those of others.
 pub(crate) fn log(notice: &Notice) {
-    if json_of(notice).is_some() {
+    if json_of(notice).is_some() || matches!(notice, Notice::HolepunchFailed { .. }) {
         tracing::info!("{notice}");
     }
 }

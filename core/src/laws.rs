@@ -9,6 +9,7 @@ mod mapping;
 mod mse;
 mod node;
 mod proxy;
+mod punching;
 mod sources;
 mod storing;
 mod streaming;
@@ -28,6 +29,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use fetching::Fetching;
 use proxy::Negotiating;
+use punching::Punching;
 use sources::{Calling, Discovering, Telling};
 use storing::Storing;
 use trackers::{Announcing, Asking};
@@ -54,6 +56,12 @@ fn the_metadata_keeps_the_laws() {
 fn the_peer_exchange_keeps_the_laws() {
     let tally = live_many::<Telling>();
     assert!(tally.said > 200 && tally.woken > 200, "{tally:?}");
+}
+
+#[test]
+fn the_holepunch_keeps_the_laws() {
+    let tally = live_many::<Punching>();
+    assert!(tally.said > 300 && tally.woken > 50, "{tally:?}");
 }
 
 #[test]

@@ -26,8 +26,8 @@ use fast_peer_core::tracker::{
 };
 use fast_peer_core::utp::{self, Kind, Packet, Utp};
 use fast_peer_core::wire::{
-    self, Decoder, ExtendedHandshake, Frame, MAX_CLIENT_LEN, MAX_METADATA_LEN, MAX_PEX_PEERS,
-    METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
+    self, Decoder, ExtendedHandshake, Frame, HolepunchMessage, MAX_CLIENT_LEN, MAX_METADATA_LEN,
+    MAX_PEX_PEERS, METADATA_PIECE_LEN, MetadataMessage, Offence, PexMessage,
 };
 use sha1::{Digest as _, Sha1};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("portmap", portmap),
     ("socks5", socks5),
     ("udp_tracker", udp_tracker),
+    ("ut_holepunch", ut_holepunch),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
     ("utp_packet", utp_packet),
@@ -479,6 +480,14 @@ pub fn udp_tracker(data: &[u8]) {
     }
     done += out.iter().filter(|action| matches!(action, UdpAction::Done { .. })).count();
     assert!(done == 1 && !machine.knows(from));
+}
+
+/// What is read is written as it is read, at the length that BEP 55 has.
+pub fn ut_holepunch(data: &[u8]) {
+    let Some(message) = HolepunchMessage::parse(data) else { return };
+    let written = message.encode();
+    assert!(matches!(written.len(), 12 | 24));
+    assert_eq!(HolepunchMessage::parse(&written).map(|again| again.encode()), Some(written));
 }
 
 /// What a metadata message says survives being written and read again, and no piece is longer than it may be.

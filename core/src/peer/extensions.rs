@@ -5,7 +5,8 @@ use crate::lengths::PieceIndex;
 use crate::machine::{Outbox, Timestamp};
 use crate::session::WriteBatch;
 use crate::wire::{
-    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, Message, MetadataMessage, Offence, PexMessage,
+    self, DEFAULT_REQUEST_QUEUE, ExtendedHandshake, Extension, HolepunchMessage, Message, MetadataMessage,
+    Offence, PexMessage,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -52,7 +53,10 @@ impl Peer {
                     out.push_back(Action::Extended);
                 }
             }
-            Some(Extension::UtHolepunch) | None => {}
+            Some(Extension::UtHolepunch) => {
+                out.extend(HolepunchMessage::parse(payload).map(Action::Holepunch));
+            }
+            None => {}
         }
         Ok(())
     }
@@ -152,6 +156,12 @@ impl Peer {
 
     pub(super) fn on_pex(&mut self, message: &PexMessage) {
         if let Some(id) = self.their_id(Extension::UtPex).filter(|_| self.stage == Stage::Open) {
+            self.say(&Message::Extended { id, payload: message.encode().into() });
+        }
+    }
+
+    pub(super) fn on_holepunch(&mut self, message: HolepunchMessage) {
+        if let Some(id) = self.their_id(Extension::UtHolepunch).filter(|_| self.stage == Stage::Open) {
             self.say(&Message::Extended { id, payload: message.encode().into() });
         }
     }

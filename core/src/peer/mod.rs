@@ -22,8 +22,8 @@ use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::session::{Reason, WriteBatch};
 use crate::store::payload::Payload;
 use crate::wire::{
-    self, Decoder, ExtendedHandshake, ExtensionIds, Handshake, Message, MetadataMessage, PIECE_HEAD_LEN,
-    PexMessage, RawBlock,
+    self, Decoder, ExtendedHandshake, ExtensionIds, Handshake, HolepunchMessage, Message, MetadataMessage,
+    PIECE_HEAD_LEN, PexMessage, RawBlock,
 };
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -108,6 +108,8 @@ pub enum Event {
     Connected,
     /// Say what we have: the answer to [`Action::Greeted`].
     Hello(Hello),
+    /// Say this about a connection to another peer, if they take such messages.
+    Holepunch(HolepunchMessage),
     /// Whether we want something that they have.
     Interest(bool),
     /// A completed piece is missing again (BEP 54). Nothing of it is served from now on.
@@ -192,6 +194,8 @@ pub enum Action {
     Greeted(Handshake),
     /// They have one more piece.
     Have(PieceIndex),
+    /// They say something about a connection to another peer.
+    Holepunch(HolepunchMessage),
     /// Whether they want something that we have changed.
     Interested(bool),
     /// The port at which they take connections.
@@ -611,6 +615,7 @@ impl Machine for Peer {
             }
             Event::Connected => {}
             Event::Hello(hello) => self.on_hello(hello),
+            Event::Holepunch(message) => self.on_holepunch(message),
             Event::Interest(want) => {
                 if self.stage == Stage::Open && self.we_want != want {
                     self.we_want = want;

@@ -7,7 +7,7 @@ use crate::lengths::{Block, FileMap};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::session::{Intake, Reason, Segment, WriteBatch};
 use crate::store::payload::Payload;
-use crate::wire::{Extension, ExtensionIds, Handshake, MetadataMessage, Offence, Reserved};
+use crate::wire::{Extension, ExtensionIds, Handshake, HolepunchMessage, MetadataMessage, Offence, Reserved};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -373,6 +373,24 @@ fn pieces_are_taken_back_only_so_often() {
         assert_eq!(end.bytes(&lost).len(), 1);
     }
     assert_eq!(end.bytes(&lost), [Action::Disconnect(Offence::MessageFlood.into())]);
+}
+
+#[test]
+fn peers_are_brought_together_under_the_ids_of_both_sides() {
+    let message = HolepunchMessage::Connect("203.0.113.5:6881".parse().unwrap());
+    let mut end = chatty(PLAIN);
+    let id = Extension::UtHolepunch.our_id();
+    assert_eq!(end.bytes(&extended(id, &message.encode())), [], "we did not say that we take it");
+    let ids = ExtensionIds::ours([Extension::UtHolepunch]);
+    end.event(Event::Offer(Offer { ids, ..Offer::default() }));
+    end.written();
+    assert_eq!(end.bytes(&extended(id, &message.encode())), [Action::Holepunch(message)]);
+    assert_eq!(end.bytes(&extended(id, b"what?")), []);
+    end.event(Event::Holepunch(message));
+    assert_eq!(end.written(), b"", "they did not say that they take it");
+    end.bytes(&extended(0, b"d1:md12:ut_holepunchi7eee"));
+    end.event(Event::Holepunch(message));
+    assert_eq!(end.written(), extended(7, &message.encode()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::metainfo::AssemblyError;
 use crate::portmap::{Mapping, Method, Protocol, UpnpRequest, Why};
 use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
+use crate::torrent::holepunch::GiveUp;
 use crate::torrent::known_peers::Source;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -135,6 +136,15 @@ pub enum Notice {
         torrent: TorrentId,
         /// The piece.
         piece: PieceIndex,
+    },
+    /// A peer that can't be reached was not reached through a relay either (BEP 55).
+    HolepunchFailed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Whom we can't reach.
+        remote: SocketAddr,
+        /// Why.
+        why: GiveUp,
     },
     /// Peers told the metadata of a torrent of which only the hash was known. It goes on when the driver has said where
     /// its files lie and handed this back by [`Session::set_content`](super::Session::set_content), changed as the user
@@ -375,6 +385,9 @@ impl fmt::Display for Notice {
             Self::DhtAsked { torrent, summary } => write!(f, "{torrent} DHT {summary}"),
             Self::DiskTrouble { torrent, error } => write!(f, "{torrent} disk trouble: {error}"),
             Self::HashFailed { torrent, piece } => write!(f, "{torrent} piece {piece} failed its hash"),
+            Self::HolepunchFailed { torrent, remote, why } => {
+                write!(f, "{torrent} no connection to {remote} through a relay: {why}")
+            }
             Self::Metadata { torrent, content } => {
                 let (files, pieces) =
                     (content.metainfo.files().len(), content.metainfo.lengths().piece_count());

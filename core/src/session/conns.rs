@@ -244,6 +244,7 @@ impl Session {
             Owner::Greeting { until } => (entry.remote, until),
         };
         let agreed = entry.link.agreed().map(|(torrent, _)| torrent);
+        let by_utp = entry.carrier.stream.is_some();
         let Some(info_hash) = Decoder::peek_info_hash(input) else {
             // A decoder sees at the first byte whether this can become a handshake.
             let start = &input[..input.len().min(HANDSHAKE_LEN - 1)];
@@ -260,7 +261,7 @@ impl Session {
         // Streams of uTP come from the port to which ours go, so both ends see at once that they called each other.
         if let Some(ours) = self.torrents.get(&torrent)?.torrent.dialling(remote) {
             let theirs = Decoder::peek_peer_id(input)?;
-            if self.torrents.get(&torrent)?.torrent.yields_to(remote, theirs) {
+            if self.torrents.get(&torrent)?.torrent.yields_to(ours, theirs) {
                 self.with_torrent(now, torrent, |torrent, out| {
                     torrent.hang_up(now, ours, Reason::Duplicate, out);
                 });
@@ -270,7 +271,7 @@ impl Session {
             }
         }
         let accepted =
-            self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, out))?;
+            self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, by_utp, out))?;
         if let Err(reason) = accepted {
             // The end that dialled is still there, and would dial again.
             let is_ours = input

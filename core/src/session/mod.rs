@@ -32,6 +32,7 @@ pub use link::{Encryption, Policy};
 pub use reason::Reason;
 pub use utp::Transport;
 
+use self::utp::Ways;
 use crate::dht::Dht;
 use crate::id::{ConnId, InfoHash, JobId, PeerId, TorrentId};
 use crate::ip_filter::IpFilter;
@@ -163,6 +164,7 @@ impl Session {
             peers_per_piece: config.peers_per_piece,
             upload_slots: config.upload_slots,
             pex: config.pex,
+            utp: config.transports.utp,
             store_budget: config.store_budget,
             dht: config.dht.is_some(),
         };
@@ -227,9 +229,9 @@ impl Session {
         let names = core::mem::take(&mut new.peer_names);
         let nodes = core::mem::take(&mut new.nodes);
         let mut torrent = Torrent::new(id, now, new, Arc::clone(&self.common), &rng);
-        torrent.set_listen_port(self.announced_port());
+        torrent.set_listen_port(now, self.announced_port());
         torrent.init_ip_filter(&self.filter);
-        torrent.set_place(self.seen.place(self.listen_port));
+        torrent.set_place(now, self.seen.place(self.listen_port));
         torrent.set_network_is_down(self.surroundings.is_down());
         self.torrents.insert(id, Slot { torrent, due: None, remove: false, called: false });
         self.by_hash.insert(info_hash, id);
@@ -502,6 +504,7 @@ impl Session {
             }
             torrent::Action::Node(node) => self.tell_dht(now, crate::dht::Event::Learn(alloc::vec![node])),
             torrent::Action::Notice(notice) => self.actions.push_back(Action::Notice(notice)),
+            torrent::Action::Punch { remote } => self.punch(now, id, remote),
             torrent::Action::Seen { by, ip } => self.on_seen(by, ip),
             torrent::Action::Stopped => self.on_torrent_stopped(id),
             torrent::Action::Tracker(action) => self.on_announcer(now, id, action),
@@ -518,14 +521,24 @@ impl Session {
                 return;
             }
             let Some(remote) = slot.torrent.next_to_dial(now) else { return };
-            let conn = ConnId(self.next_conn);
-            self.next_conn += 1;
-            self.half_open += 1;
-            let (plain, hint) = (slot.torrent.dials_plain(remote), slot.torrent.utp_hint(remote));
-            slot.torrent.dial(now, conn, remote);
-            self.conns.insert(conn, Conn::dialled(id, remote, self.dialled_link(plain)));
-            self.open_carrier(now, conn, hint);
+            let hint = slot.torrent.utp_hint(remote);
+            self.open(now, id, remote, Ways::Any(hint));
         }
+    }
+
+    /// Opens a connection to a peer that its torrent has noted as being dialled.
+    fn open(&mut self, now: Timestamp, id: TorrentId, remote: SocketAddr, ways: Ways) {
+        let Some(slot) = self.torrents.get_mut(&id) else { return };
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.half_open += 1;
+        let plain = slot.torrent.dials_plain(remote);
+        slot.torrent.dial(now, conn, remote);
+        if ways == Ways::Punch {
+            slot.torrent.note_punched(conn);
+        }
+        self.conns.insert(conn, Conn::dialled(id, remote, self.dialled_link(plain)));
+        self.open_carrier(now, conn, ways);
     }
 
     /// Sees to it that the set of deadlines has an entry for the torrent that is not late.

@@ -64,7 +64,7 @@ impl Session {
         if before == port {
             return;
         }
-        self.torrents.values_mut().for_each(|slot| slot.torrent.set_listen_port(port));
+        self.torrents.values_mut().for_each(|slot| slot.torrent.set_listen_port(now, port));
         let Surroundings { recovery_at, announce_by, .. } = self.surroundings;
         if before != 0 && recovery_at.is_none() && announce_by.is_none() {
             self.announce_again(now);

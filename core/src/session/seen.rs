@@ -41,7 +41,7 @@ impl Session {
     }
 
     pub(super) fn tell_place(&mut self) {
-        let place = self.seen.place(self.listen_port);
-        self.torrents.values_mut().for_each(|slot| slot.torrent.set_place(place));
+        let (now, place) = (self.now, self.seen.place(self.listen_port));
+        self.torrents.values_mut().for_each(|slot| slot.torrent.set_place(now, place));
     }
 }

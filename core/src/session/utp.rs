@@ -6,7 +6,7 @@
 use super::cutter::{Cut, Cutter};
 use super::{Action, Due, Intake, NetError, Reason, Segment, Session, WriteBatch};
 use crate::address::stands_for_name;
-use crate::id::ConnId;
+use crate::id::{ConnId, TorrentId};
 use crate::lengths::BLOCK_LEN;
 use crate::machine::{Machine as _, Timestamp};
 use crate::store::payload::Payload;
@@ -30,6 +30,15 @@ pub(super) struct Carrier {
     cut_due: Option<Timestamp>,
     /// Whether our handshake was written to the stream.
     greeted: bool,
+}
+
+/// How a connection is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ways {
+    /// By whatever there is; this is known of uTP.
+    Any(UtpHint),
+    /// By uTP, while the other end does the same.
+    Punch,
 }
 
 /// What can carry a connection.
@@ -70,21 +79,40 @@ impl Session {
     }
 
     /// Begins to open a connection that was noted.
-    pub(super) fn open_carrier(&mut self, now: Timestamp, conn: ConnId, hint: UtpHint) {
+    pub(super) fn open_carrier(&mut self, now: Timestamp, conn: ConnId, ways: Ways) {
         // A proxy's answer bears the true address, and nobody here knows that it is the name's.
         let by_utp = self.utp.is_some()
             && self.conns.get(&conn).is_some_and(|entry| !stands_for_name(entry.remote.ip()));
-        let (first, second) = match (self.config.transports.tcp, by_utp, hint) {
+        let (first, second) = match (self.config.transports.tcp, by_utp, ways) {
+            (false, ..) | (.., Ways::Punch) => (Transport::Utp, None),
             (true, false, _) => (Transport::Tcp, None),
-            (false, _, _) => (Transport::Utp, None),
-            (true, true, UtpHint::Worked) => (Transport::Utp, Some((now + HEAD_START, Transport::Tcp))),
-            (true, true, UtpHint::Told) => (Transport::Tcp, Some((now + TOLD_HEAD_START, Transport::Utp))),
-            (true, true, UtpHint::Unknown) => (Transport::Tcp, Some((now + HEAD_START, Transport::Utp))),
+            (true, true, Ways::Any(hint)) => match hint {
+                UtpHint::Worked => (Transport::Utp, Some((now + HEAD_START, Transport::Tcp))),
+                UtpHint::Told => (Transport::Tcp, Some((now + TOLD_HEAD_START, Transport::Utp))),
+                UtpHint::Unknown => (Transport::Tcp, Some((now + HEAD_START, Transport::Utp))),
+            },
         };
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.carrier.next = second;
             self.due.extend(second.map(|(at, _)| (at, Due::Carrier(conn))));
             self.try_carrier(now, conn, first);
+        }
+    }
+
+    /// Opens a connection for a torrent by uTP at once, as its other end does (BEP 55), if there may be one more.
+    pub(super) fn punch(&mut self, now: Timestamp, id: TorrentId, remote: SocketAddr) {
+        let Some(slot) = self.torrents.get_mut(&id) else { return };
+        if let Some(conn) = slot.torrent.dialling(remote) {
+            // By uTP too, so that its packets and theirs meet.
+            return slot.torrent.note_punched(conn);
+        }
+        let has_place = self.utp.is_some()
+            && self.conns.len() < self.config.max_connections
+            && self.half_open < self.config.max_half_open;
+        if has_place && slot.torrent.begin_punch(now, remote) {
+            self.open(now, id, remote, Ways::Punch);
+        } else {
+            self.with_torrent(now, id, |torrent, out| torrent.handle_not_punched(now, remote, out));
         }
     }
 
@@ -392,16 +420,54 @@ const TOLD_HEAD_START: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
+    use super::{Carrier, Segment, WriteBatch};
+    use crate::id::PeerId;
     use crate::machine::Timestamp;
     use crate::magnet::Magnet;
-    use crate::session::{Action, Config, Event, NetError, NewTorrent, Session};
+    use crate::session::{Action, Config, Event, NetError, NewTorrent, Session, Transports};
+    use crate::wire::{Handshake, Reserved, encode_handshake};
+    use alloc::vec::Vec;
     use bytes::BytesMut;
+
+    const LINK: &str = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+
+    /// Whether a session with this configuration says that peers may be brought together by it, and with it.
+    fn tells_of_holepunch(config: Config) -> bool {
+        let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+        let new = NewTorrent::try_from(&Magnet::parse(LINK).unwrap()).unwrap();
+        let info_hash = new.hashes.swarm();
+        session.add_torrent(Timestamp::ZERO, new);
+        let remote = "198.51.100.7:6881".parse().unwrap();
+        let conn = session.take_in(Timestamp::ZERO, remote, Carrier::tcp()).unwrap();
+        let reserved = Reserved::NONE.with_extended();
+        let mut bytes = BytesMut::new();
+        encode_handshake(&Handshake { reserved, info_hash, peer_id: PeerId([2; 20]) }, &mut bytes);
+        session.handle_bytes(Timestamp::ZERO, conn, &mut bytes);
+        let mut batch = WriteBatch::default();
+        session.poll_stream(Timestamp::ZERO, conn, 0, &mut batch);
+        batch.seal();
+        let said = batch.segments.iter().filter_map(|segment| match segment {
+            Segment::Inline(bytes) => Some(&bytes[..]),
+            Segment::Payload(_) => None,
+        });
+        let said = said.collect::<Vec<_>>().concat();
+        let says = |word: &[u8]| said.windows(word.len()).any(|part| part == word);
+        assert!(says(b"11:ut_metadata"));
+        says(b"12:ut_holepunch")
+    }
+
+    #[test]
+    fn peers_are_brought_together_where_there_is_utp_and_they_may_tell_of_each_other() {
+        assert!(tells_of_holepunch(Config::default()));
+        let transports = Transports { tcp: true, utp: false };
+        assert!(!tells_of_holepunch(Config { transports, ..Config::default() }));
+        assert!(!tells_of_holepunch(Config { pex: false, ..Config::default() }));
+    }
 
     #[test]
     fn a_proxy_that_cannot_be_used_ends_both_tries() {
         let mut session = Session::new(Config::default(), [1; 32], Timestamp::ZERO);
-        let link = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
-        let mut new = NewTorrent::try_from(&Magnet::parse(link).unwrap()).unwrap();
+        let mut new = NewTorrent::try_from(&Magnet::parse(LINK).unwrap()).unwrap();
         new.peers.push("198.51.100.7:6881".parse().unwrap());
         session.add_torrent(Timestamp::ZERO, new);
         let (mut dialled, mut now) = (None, Timestamp::ZERO);

@@ -1,7 +1,8 @@
 //! What a torrent and its peers tell each other about the torrent: its metadata (BEP 9), and who else is there (BEP 11).
 
 use super::known_peers::{Source, UtpHint};
-use super::{Action, NewContent, Torrent, Work, discovery};
+use super::members::Member;
+use super::{Action, NewContent, Torrent, Work, discovery, holepunch};
 use crate::address::canonical;
 use crate::id::ConnId;
 use crate::machine::{Machine as _, Outbox, Timestamp};
@@ -15,14 +16,16 @@ use crate::wire::{Extension, ExtensionIds, MetadataMessage, PexFlags};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 impl Torrent {
     /// What peers are told of the extensions.
     pub(super) fn offer(&self) -> Offer {
         let pex = self.pex.is_some().then_some(Extension::UtPex);
+        let punch = self.punch.is_some().then_some(Extension::UtHolepunch);
         let always = [Extension::LtDonthave, Extension::UploadOnly, Extension::UtMetadata];
         Offer {
-            ids: ExtensionIds::ours(always.into_iter().chain(pex)),
+            ids: ExtensionIds::ours(always.into_iter().chain(pex).chain(punch)),
             metadata_len: self.metadata.info_len(),
         }
     }
@@ -51,17 +54,20 @@ impl Torrent {
         let Some(member) = self.members.get(&conn).filter(|member| member.peer.is_open()) else { return };
         let peer = &member.peer;
         let (outgoing, extended) = (peer.is_outgoing(), peer.extended());
-        if !outgoing && extended.port.is_none() {
-            return;
-        }
+        let speaks = peer.their_id(Extension::UtHolepunch).is_some();
+        let contact = member.contact();
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
         let mut flags = PexFlags::default();
         flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
         flags.0 |= if member.by_utp { PexFlags::UTP } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
         flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
-        let addr = member.endpoint;
-        self.tell_pex(now, pex::Event::Contact { peer: conn, addr, flags });
+        flags.0 |= if speaks && self.punch.is_some() { PexFlags::HOLEPUNCH } else { 0 };
+        let addr = contact.unwrap_or(peer.remote());
+        self.tell_punch(now, holepunch::Event::Member { peer: conn, addr, speaks });
+        if contact.is_some() {
+            self.tell_pex(now, pex::Event::Contact { peer: conn, addr, flags });
+        }
     }
 
     pub(super) fn on_pex_action(&mut self, now: Timestamp, action: pex::Action, out: &mut Outbox<Action>) {
@@ -79,6 +85,9 @@ impl Torrent {
                         }
                         if flags.has(PexFlags::UTP) {
                             self.known.note_utp(addr, UtpHint::Told);
+                        }
+                        if flags.has(PexFlags::HOLEPUNCH) {
+                            self.on_told(now, peer, addr);
                         }
                     }
                 }
@@ -157,6 +166,7 @@ impl Torrent {
     fn on_metadata_known(&mut self, now: Timestamp, metainfo: Arc<Metainfo>, out: &mut Outbox<Action>) {
         let private = metainfo.is_private();
         let without_pex = private && self.pex.take().is_some();
+        let without_punch = private && self.punch.take().is_some();
         if private {
             self.announcer.set_private();
             self.discovery.handle_event(now, discovery::Event::Forbid, &mut self.pending.discovery);
@@ -165,6 +175,9 @@ impl Torrent {
         let mut offer = self.offer();
         if without_pex {
             offer.ids.set(Extension::UtPex, 0);
+        }
+        if without_punch {
+            offer.ids.set(Extension::UtHolepunch, 0);
         }
         let open = self.members.values().filter(|member| member.peer.is_open());
         let open = open.filter(|member| without_pex || member.peer.extended().metadata_size.is_none());
@@ -189,5 +202,17 @@ impl Torrent {
         for conn in members.map(|member| member.peer.conn()).collect::<Vec<_>>() {
             self.disconnect(now, conn, Reason::Private, out);
         }
+    }
+}
+
+impl Member {
+    /// Where others can reach it, if that is known: the same address by which they may ask us for a connection to it.
+    fn contact(&self) -> Option<SocketAddr> {
+        let peer = &self.peer;
+        // Streams of uTP come from the port to which those of others go, as the peer's router has it.
+        if self.by_utp && peer.their_id(Extension::UtHolepunch).is_some() {
+            return Some(peer.remote());
+        }
+        (peer.is_outgoing() || peer.extended().port.is_some()).then_some(self.endpoint)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::choking::Standing;
 use super::known_peers::{Parting, Refusal, Source, UtpHint};
-use super::{Action, Content, Phase, Torrent, handshake};
+use super::{Action, Content, Phase, Torrent, handshake, holepunch};
 use crate::bitfield::Bitfield;
 use crate::id::{ConnId, PeerId};
 use crate::lengths::{Block, MAX_PIECES, PieceIndex};
@@ -42,6 +42,8 @@ pub(super) struct Member {
     pub(super) obfuscated: bool,
     /// Whether uTP carries it.
     pub(super) by_utp: bool,
+    /// Whether a relay brings it about, so that the other end opens a connection too.
+    pub(super) punched: bool,
     pub(super) choking: Standing,
 }
 
@@ -66,7 +68,7 @@ impl Torrent {
 
     pub(crate) fn dial(&mut self, now: Timestamp, conn: ConnId, remote: SocketAddr) {
         let peer = Peer::outgoing(now, conn, remote, self.peer_setup());
-        self.join(now, peer);
+        self.join(now, peer, false);
     }
 
     /// Whether the last obfuscated connection to `remote` failed.
@@ -96,10 +98,12 @@ impl Torrent {
         ours.map(|member| member.peer.conn())
     }
 
-    /// Whether we give up calling `remote` for its call. Where two of our kind call each other the one of the lower id
-    /// stays; with others, which may always insist on their own, the next call decides.
-    pub(crate) fn yields_to(&self, remote: SocketAddr, theirs: PeerId) -> bool {
-        theirs < self.common.peer_id || self.known.failures(remote) > 0
+    /// Whether we give up our call `ours` for a call of its peer. Where two of our kind call each other the one of the lower
+    /// id stays; with others, which may always insist on their own, the next call decides. Both ends of a call that a relay
+    /// brought about may have failed before.
+    pub(crate) fn yields_to(&self, ours: ConnId, theirs: PeerId) -> bool {
+        let Some(member) = self.members.get(&ours) else { return true };
+        theirs < self.common.peer_id || !member.punched && self.known.failures(member.peer.remote()) > 0
     }
 
     pub(crate) fn accept(
@@ -107,6 +111,7 @@ impl Torrent {
         now: Timestamp,
         conn: ConnId,
         remote: SocketAddr,
+        by_utp: bool,
         out: &mut Outbox<Action>,
     ) -> Result<(), Reason> {
         if !self.online {
@@ -123,7 +128,7 @@ impl Torrent {
             self.settle(now, out);
         }
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
-        self.join(now, peer);
+        self.join(now, peer, by_utp);
         Ok(())
     }
 
@@ -157,7 +162,7 @@ impl Torrent {
         }
     }
 
-    fn join(&mut self, now: Timestamp, peer: Peer) {
+    fn join(&mut self, now: Timestamp, peer: Peer, by_utp: bool) {
         let has = Bitfield::none(self.piece_count());
         let conn = peer.conn();
         let endpoint = peer.remote();
@@ -172,7 +177,8 @@ impl Torrent {
                 wants_write: false,
                 owes: false,
                 obfuscated: false,
-                by_utp: false,
+                by_utp,
+                punched: false,
                 choking: Standing::new(now),
             },
         );
@@ -254,6 +260,7 @@ impl Torrent {
         out: &mut Outbox<Action>,
     ) {
         let Some(member) = self.members.get(&conn) else { return };
+        let connecting = member.peer.is_connecting();
         let parting = if member.peer.is_open() {
             Parting::Lost
         } else if error == Some(NetError::Proxy) {
@@ -270,6 +277,9 @@ impl Torrent {
         }
         self.known.handle_disconnected(now, member.peer.remote(), parting);
         tracing::debug!(%conn, ?error, "connection lost");
+        if parting == Parting::Failed {
+            self.on_dial_failed(now, conn, !connecting);
+        }
         self.leave(now, conn);
         self.settle(now, out);
     }
@@ -387,6 +397,11 @@ impl Torrent {
             }
             peer::Action::Greeted(theirs) => self.on_greeted(now, conn, theirs, out),
             peer::Action::Have(piece) => self.on_have(now, conn, piece, out),
+            peer::Action::Holepunch(message) => {
+                if self.members.contains_key(&conn) {
+                    self.tell_punch(now, holepunch::Event::Heard { peer: conn, message });
+                }
+            }
             peer::Action::Interested(want) => self.on_interested(now, conn, want),
             peer::Action::ListenPort(port) => self.on_listen_port(now, conn, port, out),
             peer::Action::Metadata(message) => self.on_metadata_message(now, conn, message),
@@ -436,7 +451,8 @@ impl Torrent {
         }
         let offer = self.offer();
         let Some(member) = self.members.get(&conn) else { return };
-        self.known.handle_connected(member.peer.remote());
+        let remote = member.peer.remote();
+        self.known.handle_connected(remote);
         let hello = match &mut self.content {
             None => {
                 Hello { have: Bitfield::none(0), told: 0, allowed: Vec::new(), upload_only: false, offer }
@@ -461,6 +477,7 @@ impl Torrent {
             }
         };
         self.tell(now, conn, peer::Event::Hello(hello));
+        self.tell_punch(now, holepunch::Event::Connected { addr: remote });
         self.update_contact(now, conn);
     }
 
@@ -677,6 +694,9 @@ impl Torrent {
             _ => Parting::Undecided,
         };
         self.known.handle_disconnected(now, remote, parting);
+        if !is_open && parting == Parting::Failed {
+            self.on_dial_failed(now, conn, reason != Reason::ConnectTimeout);
+        }
         out.push_back(Action::Disconnect { conn, reason });
         self.leave(now, conn);
     }
@@ -699,6 +719,7 @@ impl Torrent {
         self.free_slot(now, conn);
         self.tell_metadata(now, metadata::Event::Gone { peer: conn });
         self.tell_pex(now, pex::Event::Gone { peer: conn });
+        self.tell_punch(now, holepunch::Event::Gone { peer: conn });
         self.pending.work = true;
     }
 

@@ -12,6 +12,7 @@ mod data;
 mod exchange;
 mod members;
 mod new;
+mod punching;
 mod sources;
 pub mod status;
 
@@ -39,6 +40,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use discovery::Discovery;
+use holepunch::Holepunch;
 use known_peers::{KnownPeers, Source};
 use members::Member;
 use priority::Place;
@@ -47,6 +49,7 @@ use rate::RateLimiter;
 pub mod bans;
 pub mod choker;
 pub mod discovery;
+pub mod holepunch;
 pub mod known_peers;
 pub mod priority;
 pub mod rate;
@@ -62,6 +65,8 @@ pub(crate) struct Common {
     pub(crate) peers_per_piece: usize,
     pub(crate) upload_slots: usize,
     pub(crate) pex: bool,
+    /// Whether there is uTP.
+    pub(crate) utp: bool,
     pub(crate) store_budget: u64,
     /// Whether there is a DHT.
     pub(crate) dht: bool,
@@ -87,6 +92,8 @@ pub struct Torrent {
     discover: bool,
     /// Nothing if peers are not to tell each other of peers.
     pex: Option<Pex>,
+    /// Nothing if peers are not to bring about connections to others.
+    punch: Option<Holepunch>,
     /// The files that the magnet link selects.
     select_only: Vec<(u32, u32)>,
     content: Option<Content>,
@@ -118,6 +125,7 @@ struct Pending {
     discovery: Outbox<discovery::Action>,
     metadata: Outbox<metadata::Action>,
     pex: Outbox<pex::Action>,
+    punch: Outbox<holepunch::Action>,
     peer: Outbox<peer::Action>,
     peers: Outbox<(ConnId, peer::Action)>,
     store: Outbox<store::Action>,
@@ -163,6 +171,10 @@ pub(crate) enum Action {
     },
     Node(SocketAddr),
     Notice(Notice),
+    /// Open a connection by uTP at once, as its other end does.
+    Punch {
+        remote: SocketAddr,
+    },
     /// A peer says at which address it sees us.
     Seen {
         by: SocketAddr,
@@ -195,6 +207,7 @@ impl Torrent {
             None => Metadata::wanted(new.hashes),
         };
         let private = new.content.as_ref().is_some_and(|content| content.metainfo.is_private());
+        let pex = common.pex && new.discover && !private;
         let mut torrent = Self {
             id,
             hashes: new.hashes,
@@ -206,7 +219,8 @@ impl Torrent {
             network_is_down: false,
             metadata,
             discover: new.discover,
-            pex: (common.pex && new.discover && !private).then(Pex::new),
+            pex: pex.then(Pex::new),
+            punch: (pex && common.utp).then(Holepunch::new),
             select_only: new.select_only,
             content: new.content.map(|content| Content::new(content, &common, rng)),
             known: KnownPeers::new(known_peers::Limits::default(), rng.fork("known peers")),
@@ -343,13 +357,15 @@ impl Torrent {
     }
 
     /// Peers see us here.
-    pub(crate) fn set_place(&mut self, place: Place) {
+    pub(crate) fn set_place(&mut self, now: Timestamp, place: Place) {
         self.known.set_place(place);
+        self.tell_own(now);
     }
 
     /// Peers reach us at this port.
-    pub(crate) fn set_listen_port(&mut self, port: u16) {
+    pub(crate) fn set_listen_port(&mut self, now: Timestamp, port: u16) {
         self.listen_port = port;
+        self.tell_own(now);
     }
 
     /// Tells trackers anew where we are.
@@ -436,6 +452,7 @@ impl Torrent {
         }
         self.phase = Phase::Stopping;
         self.online = false;
+        self.punch = None;
         for conn in self.members.keys().copied().collect::<Vec<_>>() {
             self.disconnect(now, conn, Reason::Stopping, out);
         }
@@ -489,6 +506,9 @@ impl Torrent {
         if let Some(pex) = &mut self.pex {
             pex.handle_timeout(now, &mut self.pending.pex);
         }
+        if let Some(punch) = &mut self.punch {
+            punch.handle_timeout(now, &mut self.pending.punch);
+        }
         self.discovery.handle_timeout(now, &mut self.pending.discovery);
         self.rechoke_if_due(now);
         self.tell_haves_if_due(now, out);
@@ -501,6 +521,7 @@ impl Torrent {
             next = Deadline::earlier(next, self.announcer.poll_timeout());
             next = Deadline::earlier(next, self.metadata.poll_timeout());
             next = Deadline::earlier(next, self.pex.as_ref().and_then(Pex::poll_timeout));
+            next = Deadline::earlier(next, self.punch.as_ref().and_then(Holepunch::poll_timeout));
             next = Deadline::earlier(next, self.discovery.poll_timeout());
         }
         if let Some(content) = &self.content {
@@ -533,6 +554,8 @@ impl Torrent {
                 self.on_metadata_action(now, action, out);
             } else if let Some(action) = self.pending.pex.pop_front() {
                 self.on_pex_action(now, action, out);
+            } else if let Some(action) = self.pending.punch.pop_front() {
+                self.on_punch_action(now, action, out);
             } else if let Some(action) = self.pending.announcer.pop_front() {
                 out.push_back(Action::Tracker(action));
             } else if let Some(action) = self.pending.discovery.pop_front() {

@@ -82,8 +82,8 @@ impl RateLimiter {
         self.rate_bytes_per_s
     }
 
-    /// The most bytes that can be taken at once after a pause: what flows in a quarter of a second, but a block at
-    /// least. Nothing if nothing may flow.
+    /// The most bytes that can be taken at once after a pause: what flows in a quarter of a second, but a block or a piece
+    /// of the metadata at least, each of which leaves whole with its head or not at all. Nothing if nothing may flow.
     pub fn burst(&self) -> u64 {
         match self.rate_bytes_per_s {
             None => u64::MAX,
@@ -164,12 +164,14 @@ const MICROS_PER_S: u64 = 1_000_000;
 const MILLION: u128 = 1_000_000;
 
 const BURSTS_PER_S: u64 = 4;
-const BURST_MIN: u64 = 1 << 14;
+const BURST_MIN: u64 = (1 << 14) + 256;
 
 #[cfg(test)]
 mod tests {
     use super::{BURST_MIN, RateLimiter, RateMeter};
+    use crate::lengths::BLOCK_LEN;
     use crate::machine::Timestamp;
+    use crate::wire::{MAX_METADATA_LEN, METADATA_PIECE_LEN, MetadataMessage, PIECE_HEAD_LEN};
     use alloc::vec;
     use core::time::Duration;
     use proptest::prelude::*;
@@ -210,6 +212,16 @@ mod tests {
         assert_eq!(limiter.poll_timeout(), None);
         limiter.put_back(400);
         assert_eq!(limiter.take(at(10), 1000), 400);
+    }
+
+    #[test]
+    fn whatever_leaves_whole_fits_into_the_burst_of_any_limit() {
+        let burst = RateLimiter::new(at(0), Some(1)).burst();
+        assert!(burst >= u64::from(BLOCK_LEN) + PIECE_HEAD_LEN as u64);
+        let data = vec![0; METADATA_PIECE_LEN as usize].into();
+        let piece = MetadataMessage::Data { piece: 1023, total_len: Some(MAX_METADATA_LEN), data };
+        // BEP 3, 10: a length and two ids come first.
+        assert!(burst >= 6 + piece.encode().len() as u64);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod client;
 mod decoder;
 mod extended;
 mod handshake;
+mod holepunch;
 mod message;
 mod metadata;
 mod offence;
@@ -21,6 +22,7 @@ pub use extended::{
     MAX_REQUEST_QUEUE,
 };
 pub use handshake::{HANDSHAKE_LEN, HANDSHAKE_START, Handshake, Reserved, encode_handshake};
+pub use holepunch::{HolepunchError, HolepunchMessage};
 pub use message::{
     HashSpan, Message, PIECE_HEAD_LEN, RawBlock, encode, encode_extended_head, encode_piece_head,
 };

@@ -24,6 +24,8 @@ impl PexFlags {
     pub const SEED: u8 = 0x02;
     /// It speaks uTP.
     pub const UTP: u8 = 0x04;
+    /// It speaks the holepunch extension (BEP 55), so the teller can bring about a connection to it.
+    pub const HOLEPUNCH: u8 = 0x08;
     /// The teller connected to it, so it can be reached.
     pub const REACHABLE: u8 = 0x10;
 

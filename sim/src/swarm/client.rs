@@ -22,6 +22,7 @@ use fast_peer_core::session::{
 };
 use fast_peer_core::store::op::DiskOp;
 use fast_peer_core::store::payload::Payload;
+use fast_peer_core::torrent::holepunch::GiveUp;
 use fast_peer_core::utp::is_utp;
 use fast_peer_core::wire::{Frame, Message, RawBlock};
 use std::collections::{BTreeMap, VecDeque};
@@ -100,6 +101,8 @@ pub struct Stats {
     pub announces: (u32, u32),
     /// Lookups of its torrents in the DHT that are over.
     pub lookups: u32,
+    /// Whom it did not reach through a relay, and why.
+    pub unpunched: Vec<(SocketAddr, GiveUp)>,
 }
 
 impl Client {
@@ -511,6 +514,7 @@ impl World {
                     shared.lose(*piece);
                 }
             }
+            Notice::HolepunchFailed { remote, why, .. } => stats.unpunched.push((*remote, *why)),
             Notice::Lookup { .. }
             | Notice::MetadataUseless { .. }
             | Notice::Peers { .. }

@@ -7,6 +7,7 @@ use crate::machine::Timestamp;
 use crate::rng::Rng;
 use crate::torrent::bans::Ban;
 use crate::torrent::priority::Place;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -248,6 +249,36 @@ fn our_own_address_is_never_dialled() {
     known.handle_disconnected(START, nth(1), Parting::Failed);
     assert_eq!(known.learn(START, nth(1), Source::Tracker, None), Err(Refusal::Own));
     assert!(known.is_empty());
+    known.check_invariants();
+}
+
+#[test]
+fn a_relay_has_no_address_dialled_that_nobody_else_could() {
+    let mut known = known();
+    assert!(known.dial_now(START, nth(0)), "it need not be known");
+    assert!(!known.dial_now(START, nth(0)), "it is being dialled");
+    known.handle_disconnected(START, nth(0), Parting::Failed);
+    assert!(known.is_empty());
+    known.learn(START, nth(1), Source::Pex, Some(TELLER)).unwrap();
+    known.next_to_dial(START, 1);
+    known.handle_disconnected(START, nth(1), Parting::Failed);
+    assert!(known.dial_now(START, nth(1)), "it waits, and not for that");
+    known.check_invariants();
+    known.handle_connected(nth(1));
+    assert!(!known.dial_now(START, nth(1)), "it is connected");
+    assert!(!known.dial_now(START, SocketAddr::new(nth(1).ip(), 9)), "there is a connection to the address");
+    known.learn_own(nth(2));
+    known.ban(nth(3));
+    let mut builder = Builder::new();
+    builder.line(format!("{}/32", nth(4).ip()).as_bytes()).unwrap();
+    known.set_filter(&Arc::new(builder.build()));
+    for refused in [nth(2), nth(3), nth(4), addr("198.18.0.1:6881"), addr("45.9.9.9:0")] {
+        assert!(!known.dial_now(START, refused), "{refused}");
+    }
+    known.learn(START, nth(5), Source::Tracker, None).unwrap();
+    known.set_seeding(true);
+    known.note_seed(nth(5));
+    assert!(!known.dial_now(START, nth(5)), "neither side wants anything");
     known.check_invariants();
 }
 
@@ -516,7 +547,7 @@ proptest! {
     #[test]
     fn every_count_agrees_with_a_recount(
         seed in any::<u64>(),
-        steps in prop::collection::vec((0_u8..13, any::<u8>(), 0_u64..90), 1..150),
+        steps in prop::collection::vec((0_u8..14, any::<u8>(), 0_u64..90), 1..150),
     ) {
         let limits = Limits { peers: 12, peers_per_subnet: 5, connections_per_address: 2 };
         let mut known = KnownPeers::new(limits, Rng::from_number(seed));
@@ -557,6 +588,7 @@ proptest! {
                     let linked = known.unlearn(&[source]);
                     prop_assert!(linked.iter().all(|link| dialling.contains(link) || open.contains(link)));
                 }
+                13 if known.dial_now(now, peer) => dialling.push(peer),
                 _ => {}
             }
             known.check_invariants();

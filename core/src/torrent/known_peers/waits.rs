@@ -1,7 +1,7 @@
 //! When a peer is dialled again.
 
 use super::{KnownPeers, Source, State, UtpHint};
-use crate::address::is_local;
+use crate::address::{canonical, is_dialable, is_local, stands_for_name};
 use crate::machine::{Deadline, Timestamp};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -34,6 +34,31 @@ impl KnownPeers {
                 self.set_state(addr, State::Waiting(until));
             }
         }
+    }
+
+    /// Notes that `addr`, whether known or not, is dialled at once, as a relay says that it waits for that (BEP 55); `false` if
+    /// it may not be. As after [`next_to_dial`](Self::next_to_dial), this must end in
+    /// [`handle_disconnected`](Self::handle_disconnected).
+    pub fn dial_now(&mut self, now: Timestamp, addr: SocketAddr) -> bool {
+        let addr = canonical(addr);
+        let shunned = self.filter.blocks(addr.ip())
+            || self.peers.get(&addr).is_some_and(|it| self.is_shunned(addr, it));
+        let nobody = !is_dialable(addr) || stands_for_name(addr.ip()) || self.own.contains(&addr);
+        let busy =
+            self.links.contains_key(&addr) || self.is_linked(addr) || !self.has_room_for_link(addr.ip());
+        if shunned || nobody || busy || self.bans.is_banned(addr) {
+            return false;
+        }
+        self.link(addr, addr);
+        if let Some(known) = self.peers.get_mut(&addr) {
+            known.tried_at = Some(now);
+            let teller = known.teller;
+            self.set_state(addr, State::Dialling);
+            if let Some(teller) = teller {
+                self.tellers.entry(teller).or_default().dialling += 1;
+            }
+        }
+        true
     }
 
     /// Makes those ready whose time has come.
