@@ -121,6 +121,10 @@ impl RateLimiter {
     /// Puts back bytes that were taken and not used.
     pub fn put_back(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_add(u128::from(bytes) * MILLION).min(self.capacity());
+        // What leaves whole or not at all waits for all of it.
+        if self.starved > 0 {
+            self.starved = self.starved.saturating_add(bytes);
+        }
     }
 
     /// Counts bytes that flow whatever was granted, as messages do that can't wait: they are made up for later.
@@ -222,6 +226,16 @@ mod tests {
         let piece = MetadataMessage::Data { piece: 1023, total_len: Some(MAX_METADATA_LEN), data };
         // BEP 3, 10: a length and two ids come first.
         assert!(burst >= 6 + piece.encode().len() as u64);
+    }
+
+    #[test]
+    fn what_leaves_whole_or_not_at_all_waits_for_the_whole() {
+        let mut limiter = RateLimiter::new(at(0), Some(100_000));
+        limiter.owe(10_000);
+        assert_eq!(limiter.take(at(0), 20_000), 15_000);
+        limiter.put_back(15_000);
+        assert_eq!(limiter.poll_timeout().map(|due| due.at), Some(at(50)));
+        assert_eq!(limiter.take(at(50), 20_000), 20_000);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use core::fmt;
 use fast_peer_core::session::Segment;
 use fast_peer_core::store::payload::Payload;
-use fast_peer_core::wire::{Decoder, Frame, Message, MetadataMessage, PexMessage};
+use fast_peer_core::wire::{Decoder, Frame, HolepunchMessage, Message, MetadataMessage, PexMessage};
 
 /// Something that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,12 @@ impl Shown<'_> {
         PexMessage::parse(payload).ok().filter(|_| payload.starts_with(b"d5:added"))
     }
 
+    /// What it says about a connection to another peer. No other extended message is as long and begins like that.
+    fn holepunch(&self) -> Option<HolepunchMessage> {
+        let Frame::Message(Message::Extended { id: 1.., payload }) = self.0 else { return None };
+        HolepunchMessage::parse(payload).filter(|message| message.encode() == payload[..])
+    }
+
     pub(crate) fn is_exchange(&self) -> bool {
         self.exchange().is_some()
     }
@@ -33,9 +39,10 @@ impl Shown<'_> {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Frame::Message(Message::Extended { id: 1.., payload }) = self.0 else { return self.0.fmt(f) };
-        match (MetadataMessage::parse(payload), self.exchange()) {
-            (Ok(Some(message)), _) => message.fmt(f),
-            (_, Some(message)) => message.fmt(f),
+        match (MetadataMessage::parse(payload), self.exchange(), self.holepunch()) {
+            (Ok(Some(message)), ..) => message.fmt(f),
+            (_, Some(message), _) => message.fmt(f),
+            (.., Some(message)) => write!(f, "holepunch {message}"),
             _ => self.0.fmt(f),
         }
     }

@@ -35,7 +35,8 @@ impl World {
             directions: [Direction::new(&self.sockets), Direction::new(&self.sockets)],
             severed: false,
         });
-        let reachable = target.filter(|target| !self.is_dark(host, *target));
+        let reachable =
+            target.filter(|target| !self.is_dark(host, *target) && self.host(*target).nat.is_none());
         match reachable {
             None => {
                 let is_down = self.host(host).reach == Reach::Down;
@@ -122,7 +123,9 @@ impl World {
     }
 
     pub(super) fn send_datagram(&mut self, host: HostId, to: SocketAddr, data: Bytes) {
-        let from = self.host(host).addr;
+        let now = self.now;
+        let sender = self.host_mut(host);
+        let from = sender.nat.as_mut().map_or(sender.addr, |nat| nat.let_out(now, sender.addr, to));
         let Some(target) = self.host_at(to.ip()) else { return };
         let access = self.host(target).access;
         let copies = 1 + usize::from(self.happens(access.duplicate_ppm));
@@ -161,6 +164,10 @@ impl World {
 
     pub(super) fn on_datagram(&mut self, datagram: Datagram) {
         let Some(host) = self.host_at(datagram.to.ip()) else { return };
+        let (now, from, port) = (self.now, datagram.from, datagram.to.port());
+        if self.host(host).nat.as_ref().is_some_and(|nat| !nat.lets_in(now, from, port)) {
+            return;
+        }
         match &self.host(host).role {
             Role::Client(_) => {
                 self.tell(host, Event::Datagram { from: datagram.from, data: datagram.data });

@@ -6,6 +6,7 @@ use super::content::{Content, Plan};
 use super::disk::{Disk, ZeroDigests};
 use super::fake_peer::FakePeer;
 use super::links::{Access, Datagram, Socket, Sockets, Stream, StreamId};
+use super::nat::Nat;
 use super::observe::Spoken;
 use super::queue::Queue;
 use super::services::Tracker;
@@ -155,6 +156,8 @@ pub(super) struct Host {
     pub(super) next_port: u16,
     /// Whether somebody on its way breaks connections that don't begin as those of BitTorrent do.
     pub(super) meddled: bool,
+    /// The router between it and everybody else, if there is one.
+    pub(super) nat: Option<Nat>,
     /// Until when it sleeps, if it does.
     pub(super) sleeps_until: Option<Timestamp>,
     /// What is left of a client whose power was cut.
@@ -384,6 +387,7 @@ impl World {
             lan: None,
             next_port: FIRST_PORT,
             meddled: false,
+            nat: None,
             sleeps_until: None,
             asleep: None,
         });

@@ -2,6 +2,7 @@
 
 mod crowds;
 mod discovery;
+mod holepunch;
 mod hostile;
 mod layouts;
 mod magnets;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Scenario> {
     [
         crowds::ALL,
         discovery::ALL,
+        holepunch::ALL,
         hostile::ALL,
         layouts::ALL,
         magnets::ALL,
