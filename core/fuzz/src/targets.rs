@@ -269,7 +269,7 @@ pub fn lsd(data: &[u8]) {
 /// The input is a row of datagrams, each with the length and the seconds since the last before it.
 pub fn portmap(data: &[u8]) {
     let gateway = SocketAddr::from(([192, 168, 1, 1], 5351));
-    let mut mapper = PortMapper::new(portmap::Mode::Auto, Rng::from_number(1));
+    let mut mapper = PortMapper::new(portmap::Mode::Auto, &portmap::Protocol::ALL, Rng::from_number(1));
     let router = Router { local: [192, 168, 1, 7].into(), gateway: Some([192, 168, 1, 1].into()) };
     let (mut now, mut out) = (Timestamp::ZERO, Outbox::new());
     mapper.handle_event(now, portmap::Event::Start { router, port: 6881 }, &mut out);

@@ -285,6 +285,19 @@ impl Peer {
         let allowance = MESSAGE_BURST + 2 * pieces + now.since(self.opened).as_secs() * MESSAGES_PER_S;
         if self.nuisance.messages > allowance { Err(Offence::MessageFlood) } else { Ok(()) }
     }
+
+    pub(super) fn refuse(&mut self, block: RawBlock) {
+        if self.is_fast() {
+            self.say(&Message::Reject(block));
+        }
+    }
+
+    pub(super) fn read_next(&mut self, out: &mut Outbox<Action>) {
+        if let Some(run) = self.uploads.next_read() {
+            let (piece, begin) = (run.first.piece(), run.first.begin());
+            out.push_back(Action::Read { token: run.token, piece, begin, len: run.len });
+        }
+    }
 }
 
 /// Messages of one call, so that one peer can't hold up the others.

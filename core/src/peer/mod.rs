@@ -577,19 +577,6 @@ impl Peer {
         }
         self.setup.map = Some(map);
     }
-
-    fn refuse(&mut self, block: RawBlock) {
-        if self.is_fast() {
-            self.say(&Message::Reject(block));
-        }
-    }
-
-    fn read_next(&mut self, out: &mut Outbox<Action>) {
-        if let Some(run) = self.uploads.next_read() {
-            let (piece, begin) = (run.first.piece(), run.first.begin());
-            out.push_back(Action::Read { token: run.token, piece, begin, len: run.len });
-        }
-    }
 }
 
 impl Machine for Peer {

@@ -375,7 +375,7 @@ async fn ask_router<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, job: JobId, request: Up
 async fn given_up<N: Net, D: Disk>(hub: &Hub<N, D>, asked: &Cell<bool>) {
     hub.stopping.notified().await;
     if asked.get() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
