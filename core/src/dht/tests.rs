@@ -12,7 +12,7 @@ use crate::id::{InfoHash, LookupId};
 use crate::ip_filter::{Builder, Range};
 use crate::machine::{Machine as _, Outbox, Timestamp};
 use crate::rng::Rng;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;

@@ -5,6 +5,7 @@ use crate::bitfield::Bitfield;
 use crate::id::ConnId;
 use crate::lengths::{BLOCK_LEN, Block, Lengths, PieceIndex};
 use crate::rng::Rng;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;

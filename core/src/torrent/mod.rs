@@ -10,6 +10,7 @@ mod choking;
 mod content;
 mod data;
 mod exchange;
+mod joining;
 mod members;
 mod new;
 mod punching;

@@ -1,6 +1,6 @@
 //! Nodes to talk to: many on a network, or one alone.
 
-use super::{id_of, nth, query};
+use super::{at, id_of, nth, query};
 use crate::dht::message::{Body, Family, Message, Method, Reply};
 use crate::dht::{Action, Config, Event, Node, Summary, Task};
 use crate::id::LookupId;
@@ -9,6 +9,7 @@ use crate::rng::Rng;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::net::SocketAddr;
 use core::time::Duration;
 

@@ -116,7 +116,7 @@ impl KnownPeers {
 
 /// How many ports of one public address are known at most, as several people may share it. What a peer tells (PEX) is
 /// believed for one port only, and the user for any.
-const PORTS_PER_ADDRESS: usize = 4;
+pub(super) const PORTS_PER_ADDRESS: usize = 4;
 
 /// How long a failed address is remembered at least.
-const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);

@@ -1,7 +1,6 @@
+use super::bounds::{FORGET_AFTER, PORTS_PER_ADDRESS};
 use super::waits::{PROVEN_WAITS, STRANGER_WAITS, USELESS_WAIT};
-use super::{
-    DIALS_PER_TELLER, FORGET_AFTER, KnownPeers, Limits, PORTS_PER_ADDRESS, Parting, Refusal, Source,
-};
+use super::{DIALS_PER_TELLER, KnownPeers, Limits, Parting, Refusal, Source};
 use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
