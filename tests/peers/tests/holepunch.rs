@@ -15,10 +15,10 @@ use peers::process::{Process, target_folder, tool};
 #[test]
 fn to_libtorrent() -> Result<()> {
     run("to-libtorrent", |country| {
-        let relay = country.fast_peer(&country.relay, "relay", Role::Leech)?;
+        let relay = country.fast_peer(&country.relay, "relay")?;
         // It hears of nobody, and so does not call the leecher by itself.
         let seeder = country.libtorrent_seeder()?;
-        let leecher = country.fast_peer(&country.right, "leecher", Role::Leech)?;
+        let leecher = country.fast_peer(&country.right, "leecher")?;
         country.download(leecher, &[seeder.process(), &relay])
     })
 }
@@ -78,19 +78,10 @@ impl Country {
         host.address(Family::V4) == self.relay.address(Family::V4)
     }
 
-    fn fast_peer(&self, host: &Host, name: &str, role: Role) -> Result<Process> {
-        let (home, folder) = self.folder(name, role)?;
+    fn fast_peer(&self, host: &Host, name: &str) -> Result<Process> {
+        let (home, folder) = self.folder(name, Role::Leech)?;
         Process::start(host, &home, &fast_peer_program()?, |command| {
-            let command = command.arg("-vv");
-            match role {
-                Role::Leech => {
-                    command.arg("download").arg(self.home.join("test.torrent")).arg("-d").arg(folder)
-                }
-                Role::Seed => {
-                    let file = folder.join(self.payload.name());
-                    command.arg("seed").arg(self.home.join("test.torrent")).arg(file)
-                }
-            };
+            command.args(["-vv", "download"]).arg(self.home.join("test.torrent")).arg("-d").arg(folder);
             command.args(["--port", &PORT.to_string(), "--port-map", "off", "--no-dht", "--no-lsd"]);
             if self.is_relay(host) {
                 command.args(["--limit-up", TRICKLE, "--limit-down", TRICKLE]);
