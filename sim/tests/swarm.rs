@@ -87,6 +87,7 @@ scenarios! {
     tracker_down "tracker-down" 1..=4,
     trackers_dead "trackers-dead" 1..=3,
     udp_tracker "udp-tracker" 1..=4,
+    one_way_calls "one-way-calls" 1..=4,
     utp_crossed_calls "utp-crossed-calls" 1..=6,
     utp_flood "utp-flood" 1..=2,
     utp_mixed "utp-mixed" 1..=4,

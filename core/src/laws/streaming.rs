@@ -27,7 +27,7 @@ impl Subject for Streaming {
     type Machine = Utp;
 
     fn new(_now: Timestamp, rng: &mut Rng) -> Self {
-        let config = Config { max_streams: 4, initial_credit: 3000, ..Config::default() };
+        let config = Config { max_streams: 4, initial_credit: 3000 };
         let utp = Utp::new(config, rng.fork("utp"));
         Self { utp, open: BTreeSet::new(), gone: BTreeSet::new(), sent: vec![], went: (0, 0) }
     }

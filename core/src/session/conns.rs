@@ -265,9 +265,6 @@ impl Session {
                 self.with_torrent(now, torrent, |torrent, out| {
                     torrent.hang_up(now, ours, Reason::Duplicate, out);
                 });
-            } else {
-                // They have to wait for our call, which may have come too early for them.
-                self.hurry_carrier(now, ours);
             }
         }
         let accepted =

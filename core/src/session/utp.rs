@@ -123,15 +123,6 @@ impl Session {
         self.drain_utp(now);
     }
 
-    /// Calls a peer again that has just shown that it is there.
-    pub(super) fn hurry_carrier(&mut self, now: Timestamp, conn: ConnId) {
-        let stream = self.conns.get(&conn).and_then(|entry| entry.carrier.stream);
-        if let (Some(stream), Some(utp)) = (stream, &mut self.utp) {
-            utp.hurry(stream, &mut self.pending.utp);
-            self.drain_utp(now);
-        }
-    }
-
     /// TCP carries a connection that we opened.
     pub(super) fn on_tcp_open(&mut self, now: Timestamp, conn: ConnId) {
         let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.half_open && entry.carrier.tcp)

@@ -10,7 +10,7 @@ use crate::machine::{Outbox, Timestamp};
 use crate::peer::{Peer, Setup};
 use crate::session::Reason;
 use alloc::sync::Arc;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 impl Torrent {
@@ -64,12 +64,16 @@ impl Torrent {
         ours.map(|member| member.peer.conn())
     }
 
-    /// Whether we give up our call `ours` for a call of its peer. Where two of our kind call each other the one of the lower
-    /// id stays; with others, which may always insist on their own, the next call decides. Both ends of a call that a relay
-    /// brought about may have failed before.
+    /// Whether we give up our call `ours` for a call of its peer.
     pub(crate) fn yields_to(&self, ours: ConnId, theirs: PeerId) -> bool {
         let Some(member) = self.members.get(&ours) else { return true };
-        theirs < self.common.peer_id || !member.punched && self.known.failures(member.peer.remote()) > 0
+        // Theirs has got through. At their end it is not the same with ours, or nothing of theirs would have come here.
+        if member.peer.is_connecting() {
+            return true;
+        }
+        // Both ends of a call that a relay brought about may have failed before.
+        let failed = !member.punched && self.known.failures(member.peer.remote()) > 0;
+        yields(self.common.peer_id, theirs, failed)
     }
 
     pub(crate) fn accept(
@@ -88,7 +92,15 @@ impl Torrent {
         } else {
             Some(self.outranked_by(now, remote).ok_or(Reason::Full)?)
         };
-        self.known.accept(remote).map_err(reason_of)?;
+        let mut known = self.known.accept(remote);
+        // Our own call that nobody answers doesn't keep them away: a router may let nobody in to them.
+        if known == Err(Refusal::AddressFull)
+            && let Some(ours) = self.connecting_to(remote.ip())
+        {
+            self.disconnect(now, ours, Reason::Duplicate, out);
+            known = self.known.accept(remote);
+        }
+        known.map_err(reason_of)?;
         if let Some(other) = leaves {
             self.disconnect(now, other, Reason::Outranked, out);
             self.settle(now, out);
@@ -96,6 +108,14 @@ impl Torrent {
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer, by_utp);
         Ok(())
+    }
+
+    /// A connection to an address that we open, and that has not come about.
+    fn connecting_to(&self, ip: IpAddr) -> Option<ConnId> {
+        let ip = ip.to_canonical();
+        let mut peers = self.members.values().map(|member| &member.peer);
+        let ours = peers.find(|peer| peer.is_connecting() && peer.remote().ip().to_canonical() == ip);
+        ours.map(Peer::conn)
     }
 
     /// The member that makes room in a full torrent for a peer with which a connection has a higher priority (BEP 40):
@@ -152,6 +172,13 @@ impl Torrent {
     }
 }
 
+/// Whether one end gives up its call for that of the other. Where two of our kind call each other the call of the lower id
+/// stays, whatever failed before. Others may always insist on their own: after a failure we give in.
+fn yields(ours: PeerId, theirs: PeerId, failed: bool) -> bool {
+    let is_our_kind = ours.0[..3] == theirs.0[..3];
+    theirs < ours || failed && !is_our_kind
+}
+
 /// Why a connection ends that the known peers have no place for.
 pub(super) fn reason_of(refusal: Refusal) -> Reason {
     match refusal {
@@ -162,3 +189,20 @@ pub(super) fn reason_of(refusal: Refusal) -> Reason {
 
 /// How long a peer has time to show what it is good for, before another may take its place.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::yields;
+    use crate::id::PeerId;
+
+    #[test]
+    fn of_two_that_call_each_other_one_gives_in() {
+        let (low, high) = (PeerId(*b"-FP0100-aaaaaaaaaaaa"), PeerId(*b"-FP0200-aaaaaaaaaaaa"));
+        for (low_failed, high_failed) in [(false, false), (false, true), (true, false), (true, true)] {
+            assert!(!yields(low, high, low_failed) && yields(high, low, high_failed));
+        }
+        // One that never does.
+        let other = PeerId(*b"-LT2110-aaaaaaaaaaaa");
+        assert!(!yields(low, other, false) && yields(low, other, true));
+    }
+}

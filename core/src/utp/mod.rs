@@ -245,14 +245,6 @@ impl Utp {
         }
     }
 
-    /// Asks at once again for a stream that waits for an answer: its remote is known to be there now.
-    pub fn hurry(&mut self, id: StreamId, out: &mut Outbox<Action>) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.hurry();
-            self.settle(id, out);
-        }
-    }
-
     /// Ends a stream at once. Nothing more is said of it.
     pub fn reset(&mut self, id: StreamId, out: &mut Outbox<Action>) {
         if let Some(stream) = self.remove(id) {
@@ -387,9 +379,12 @@ impl Utp {
         let names = Names { hears, says, seq: half.seq };
         let (id, mtu, credit) = (self.mint(), Mtu::new(from, LINK_MTU), self.config.initial_credit);
         let next = half.syn.wrapping_add(1);
+        let mut stream = Stream::accept(now, id, from, names, mtu, next, credit);
         // Of two answers nobody knows which one this follows.
-        let asked_at = (!half.repeated).then_some(half.since);
-        self.insert(Stream::accept(now, id, from, names, mtu, next, credit, asked_at), id);
+        if !half.repeated {
+            stream.note_rtt(now, now.since(half.since));
+        }
+        self.insert(stream, id);
         out.push_back(Action::Incoming { stream: id, from });
         Some(id)
     }

@@ -96,7 +96,7 @@ impl Stream {
         stream
     }
 
-    /// Has a connection with a remote that asked for it by a SYN before `next`, which was answered at `asked_at`.
+    /// Has a connection with a remote that asked for it by a SYN before `next`.
     pub(super) fn accept(
         now: Timestamp,
         id: StreamId,
@@ -105,11 +105,13 @@ impl Stream {
         mtu: Mtu,
         next: u16,
         credit: u32,
-        asked_at: Option<Timestamp>,
     ) -> Self {
-        let mut stream = Self::new(now, id, remote, names, mtu, Receive::new(next, credit));
-        stream.ledbat.on_sample(now, asked_at.map(|at| now.since(at)), 0);
-        stream
+        Self::new(now, id, remote, names, mtu, Receive::new(next, credit))
+    }
+
+    /// The answer that opened it took so long.
+    pub(super) fn note_rtt(&mut self, now: Timestamp, rtt: Duration) {
+        self.ledbat.on_sample(now, Some(rtt), 0);
     }
 
     fn new(
@@ -224,15 +226,6 @@ impl Stream {
     pub(super) fn set_credit(&mut self, credit: u32) {
         if self.receive.set_credit(credit) && self.phase == Phase::Open {
             self.ack_due = true;
-        }
-    }
-
-    /// Asks a remote once more that didn't answer yet, although it isn't time.
-    pub(super) fn hurry(&mut self) {
-        if matches!(self.phase, Phase::Opening(_)) {
-            self.ack_due = true;
-            // Nobody will know which of both is answered.
-            self.timeouts = self.timeouts.max(1);
         }
     }
 

@@ -24,9 +24,29 @@ pub(super) const ALL: &[Scenario] = &[
         about: "without uTP nobody tries to bring peers together",
         play: without_utp,
     },
+    Scenario {
+        name: "one-way-calls",
+        about: "a peer whose router lets nobody in calls one that calls it in vain at that time",
+        play: one_way,
+    },
 ];
 
 type Member = (HostId, TorrentId);
+
+fn one_way(world: &mut World, notes: &mut Notes) -> Result<(), Failure> {
+    let content = world.add_content(&Plan::small(64 << 10, 1 << 20));
+    let config = Config { transports: TCP, ..settings() };
+    let setup = Setup { config, ..Setup::new(HOME) };
+    let [seeder, leecher] = ["seeder", "leecher"].map(|name| world.add_client(name, &setup));
+    world.set_nat(leecher, NatKind::KeepsPorts);
+    world.share(seeder, content, Has::All, &[leecher]);
+    world.run_for(secs(1));
+    let wanted = world.share(leecher, content, Has::Nothing, &[seeder]);
+    let from = world.now();
+    let end = complete(world, &[(leecher, wanted)], secs(5))?;
+    notes.add(format!("complete after {} ms", end.since(from).as_millis()));
+    Ok(())
+}
 
 /// A seeder and a leecher behind routers, and two peers that both can reach, which get the torrent and pass it on at
 /// this rate.
