@@ -15,6 +15,7 @@ use fast_peer_core::torrent::known_peers::Source;
 use fast_peer_core::tracker::{
     Announce, AnnounceEvent, AnnounceRequest, Answer, MAX_PEERS, STOP_PATIENCE, TrackerError, TrackerUrl,
 };
+use fast_peer_core::wire::PexFlags;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,8 +59,8 @@ impl Wanted<'_> {
 pub(super) enum Heard {
     /// The DHT has nothing more to say.
     Dht(Summary),
-    /// Peers, and the tracker that named them, if it was one.
-    Peers { source: Source, tracker: Option<String>, peers: Vec<SocketAddr> },
+    /// Peers with what another says of them, and the tracker that named them, if it was one.
+    Peers { source: Source, tracker: Option<String>, peers: Vec<(SocketAddr, PexFlags)> },
     /// A tracker answered, or did not.
     Tracker { url: TrackerUrl, answer: Result<Answer, TrackerError> },
 }
@@ -146,7 +147,7 @@ impl Finder {
         loop {
             if let Some(mut heard) = self.waiting.pop_front() {
                 if let Heard::Peers { peers, .. } = &mut heard {
-                    peers.retain(|peer| !self.filter.blocks(peer.ip()));
+                    peers.retain(|(peer, _)| !self.filter.blocks(peer.ip()));
                 }
                 return Some(heard);
             }
@@ -178,8 +179,8 @@ impl Finder {
             if let (Some(engine), Some(torrent)) = (&self.engine, self.torrent) {
                 engine.event(Event::AddPeers { torrent, peers: peers.clone() });
             }
-            let heard = Heard::Peers { source: Source::Tracker, tracker: Some(url.to_string()), peers };
-            self.waiting.push_back(heard);
+            let (source, tracker) = (Source::Tracker, Some(url.to_string()));
+            self.waiting.push_back(Heard::Peers { source, tracker, peers: unflagged(peers) });
             let mut announce = self.announce.clone();
             announce.request.event = Some(AnnounceEvent::Stopped);
             announce.request.num_want = 0;
@@ -202,6 +203,7 @@ impl Finder {
             Notice::DhtAsked { summary, .. } => self.on_dht(summary),
             Notice::Lookup { lookup, found } if Some(lookup) == self.lookup => match found {
                 Found::Peers { peers, .. } => {
+                    let peers = unflagged(peers);
                     self.waiting.push_back(Heard::Peers { source: Source::Dht, tracker: None, peers });
                 }
                 Found::Done(summary) => self.on_dht(summary),
@@ -228,6 +230,11 @@ impl Finder {
             None => Ok(()),
         }
     }
+}
+
+/// Only peers say something of each other.
+fn unflagged(peers: Vec<SocketAddr>) -> Vec<(SocketAddr, PexFlags)> {
+    peers.into_iter().map(|peer| (peer, PexFlags::default())).collect()
 }
 
 fn announce(swarm: &Swarm, port: u16) -> Result<Announce, Failure> {

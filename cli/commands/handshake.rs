@@ -148,7 +148,8 @@ impl Args {
                 },
                 heard = async { finder.as_mut().expect("it is searching").next().await }, if is_searching => match heard {
                     Some(Heard::Peers { peers, .. }) => {
-                        waiting.extend(peers.into_iter().filter(|peer| known.insert(*peer)));
+                        let peers = peers.into_iter().map(|(peer, _)| peer);
+                        waiting.extend(peers.filter(|peer| known.insert(*peer)));
                     }
                     Some(_) => {}
                     None => is_searching = false,

@@ -10,6 +10,7 @@ use crate::way::{HostPort, Way};
 use fast_peer_core::dht::Summary;
 use fast_peer_core::torrent::known_peers;
 use fast_peer_core::tracker::{Answer, TrackerError, TrackerUrl};
+use fast_peer_core::wire::PexFlags;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,6 +19,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// Ask for a torrent's peers, and print each as soon as it is named
+///
+/// With peers that another peer names stands what it says of them: whether they take encryption and uTP, whether it can
+/// bring about a connection to them, whether it connected to them, and whether they want nothing any more.
 ///
 /// Trackers may count this run as a leecher. The DHT is asked without joining the torrent; peers and the local network
 /// can only be asked by taking part, which goes on until the time is up.
@@ -150,8 +154,8 @@ impl Told {
                 None => return Ok(()),
                 Some(Heard::Dht(summary)) => self.dht = Some(summary),
                 Some(Heard::Peers { source, tracker, peers }) => {
-                    for peer in peers {
-                        self.show(peer, source, tracker.as_ref(), out)?;
+                    for (peer, flags) in peers {
+                        self.show(peer, flags, source, tracker.as_ref(), out)?;
                     }
                     out.flush()?;
                 }
@@ -165,6 +169,7 @@ impl Told {
     fn show(
         &mut self,
         peer: SocketAddr,
+        flags: PexFlags,
         source: known_peers::Source,
         tracker: Option<&String>,
         out: &mut Output,
@@ -172,12 +177,16 @@ impl Told {
         if !self.peers.insert((peer, source, tracker.cloned())) {
             return Ok(());
         }
+        // Only peers say something of each other.
+        let says = (source == known_peers::Source::Pex).then(|| flags.names().collect::<Vec<_>>());
         let source = source.to_string().to_lowercase();
         if out.is_json() {
-            return out.json(&json!({ "address": peer, "source": source, "tracker": tracker }));
+            return out.json(&json!({ "address": peer, "source": source, "tracker": tracker, "says": says }));
         }
         let tracker = tracker.map_or_else(String::new, |url| format!(" {url}"));
-        out.line(one_line(&format!("{peer} {source}{tracker}")))
+        let says = says.filter(|says| !says.is_empty());
+        let says = says.map_or_else(String::new, |says| format!(" ({})", says.join(", ")));
+        out.line(one_line(&format!("{peer} {source}{tracker}{says}")))
     }
 
     /// Shows how it went; a failure if nobody answered.

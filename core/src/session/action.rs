@@ -13,6 +13,7 @@ use crate::store::op::{DiskError, DiskOp};
 use crate::store::payload::Payload;
 use crate::torrent::holepunch::GiveUp;
 use crate::torrent::known_peers::Source;
+use crate::wire::PexFlags;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -175,8 +176,8 @@ pub enum Notice {
         torrent: TorrentId,
         /// Who told.
         source: Source,
-        /// Their addresses, known ones too.
-        peers: Vec<SocketAddr>,
+        /// Their addresses, known ones too, and what peers say of them.
+        peers: Vec<(SocketAddr, PexFlags)>,
     },
     /// A piece that was there can't be read back, or has become another. It is announced no more, and fetched again if it
     /// is wanted.

@@ -77,8 +77,7 @@ impl Torrent {
                 // Who was sent away for something else that it said is believed no more.
                 if let Some(member) = self.members.get(&peer) {
                     let teller = member.peer.remote().ip();
-                    let addrs = peers.iter().map(|(addr, _)| *addr).collect();
-                    self.on_peers_found(now, addrs, Source::Pex, Some(teller), out);
+                    self.on_peers_told(now, peers.clone(), Source::Pex, Some(teller), out);
                     for (addr, flags) in peers {
                         if flags.has(PexFlags::SEED) {
                             self.known.note_told_seed(addr, teller);

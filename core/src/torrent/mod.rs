@@ -33,7 +33,7 @@ use crate::session::{Notice, Reason};
 use crate::store;
 use crate::store::op::{DiskError, DiskOp, DiskOutput};
 use crate::tracker::{self, Announcer, AnnouncerAction, AnnouncerEvent};
-use crate::wire::{Handshake, Reserved};
+use crate::wire::{Handshake, PexFlags, Reserved};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -416,7 +416,7 @@ impl Torrent {
         self.learn(now, peers, source, None);
     }
 
-    /// `source` named these peers; `teller` is the peer or node among those, if it was one.
+    /// `source` named these peers; `teller` is the node among those, if it was one.
     pub(crate) fn on_peers_found(
         &mut self,
         now: Timestamp,
@@ -425,10 +425,23 @@ impl Torrent {
         teller: Option<IpAddr>,
         out: &mut Outbox<Action>,
     ) {
+        let peers = peers.into_iter().map(|peer| (peer, PexFlags::default())).collect();
+        self.on_peers_told(now, peers, source, teller, out);
+    }
+
+    /// The same, with what `teller`, which can be a peer, says of them.
+    fn on_peers_told(
+        &mut self,
+        now: Timestamp,
+        peers: Vec<(SocketAddr, PexFlags)>,
+        source: Source,
+        teller: Option<IpAddr>,
+        out: &mut Outbox<Action>,
+    ) {
         if peers.is_empty() || self.is_private() && source != Source::Tracker {
             return;
         }
-        self.learn(now, peers.iter().copied(), source, teller);
+        self.learn(now, peers.iter().map(|(peer, _)| *peer), source, teller);
         out.push_back(Action::Notice(Notice::Peers { torrent: self.id, source, peers }));
     }
 

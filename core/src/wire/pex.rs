@@ -33,6 +33,18 @@ impl PexFlags {
     pub const fn has(self, flag: u8) -> bool {
         self.0 & flag == flag
     }
+
+    /// The words for what is said, in alphabetical order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (Self::OBFUSCATES, "encryption"),
+            (Self::HOLEPUNCH, "holepunch"),
+            (Self::REACHABLE, "reachable"),
+            (Self::SEED, "seed"),
+            (Self::UTP, "uTP"),
+        ];
+        all.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
 }
 
 /// A message of peer exchange.
