@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(crate) struct Way {
     /// Stay on one interface, named by its name or by an address that it has; several addresses of it may be named.
     /// Nothing leaves by another, names of hosts included. 0.0.0.0 is every interface, but IPv4 alone, and :: is IPv6
-    /// alone [default: all]
+    /// alone; names are looked up as ever then [default: all]
     #[arg(long, value_name = "NAME|ADDRESS", alias = "bind")]
     interface: Vec<String>,
     /// SOCKS5 proxy for everything but servers in NO_PROXY: socks5h://USER:PASSWORD@HOST:PORT, with or without login and
@@ -171,9 +171,10 @@ fn proxy(url: &str) -> Result<Wanted, String> {
                 "an HTTP proxy carries no datagrams and few peers; name a SOCKS5 proxy, socks5h://HOST:PORT",
             ));
         }
-        other => {
+        other if other.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
             return Err(format!("{other} is no kind of proxy that is known here; write socks5h://HOST:PORT"));
         }
+        _ => return Err(String::from("it has no scheme: write socks5h://HOST:PORT")),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (login, place) = match authority.rsplit_once('@') {

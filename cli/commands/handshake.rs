@@ -10,6 +10,7 @@ use crate::utp;
 use crate::view::hex;
 use crate::way::{HostPort, Outside, Way};
 use bytes::{Bytes, BytesMut};
+use fast_peer_core::address::stands_for_name;
 use fast_peer_core::bitfield::Bitfield;
 use fast_peer_core::id::InfoHash;
 use fast_peer_core::ip_filter::IpFilter;
@@ -66,8 +67,8 @@ impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         engine::block_on(async {
             let outside = self.way.open()?;
-            let swarm = Rc::new(Swarm::find(&outside, &self.torrent).await?);
             let (how, filter) = (self.how(), self.filtering.read()?);
+            let swarm = Rc::new(Swarm::find(&outside, &self.torrent).await?);
             let (peer, said) = tokio::select! {
                 biased;
                 _ = interrupted() => return Err(Failure::new(Exit::Unfinished, "stopped before the peer answered")),
@@ -76,7 +77,7 @@ impl Args {
                         Some(peer) => {
                             let peer = peer.resolve(&outside).await?;
                             if filter.blocks(peer.ip()) {
-                                return Err(Failure::new(Exit::Network, format!("{peer}: the IP filter blocks it")));
+                                return Err(Failure::new(Exit::Option, format!("{peer}: the IP filter blocks it")));
                             }
                             Ok((peer, greet(&outside, peer, &swarm, how).await?))
                         }
@@ -243,11 +244,15 @@ async fn open(
         }
         Ok((Box::new(utp::connect(outside, peer, seed).await?) as Box<dyn Line>, Transport::Utp))
     };
-    if !transports.utp {
-        return by_tcp.await;
-    }
-    if !transports.tcp {
-        return by_utp.await;
+    // The answers of a peer that a proxy looked up bear an address that is known there alone.
+    match (transports.tcp, transports.utp && !stands_for_name(peer.ip())) {
+        (true, false) => return by_tcp.await,
+        (false, true) => return by_utp.await,
+        (false, false) => {
+            let why = "by uTP alone no peer is reached of which the proxy looks up the name";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        (true, true) => {}
     }
     let (mut by_tcp, mut by_utp) = (pin!(by_tcp), pin!(by_utp));
     tokio::select! {

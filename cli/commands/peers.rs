@@ -75,6 +75,7 @@ impl Args {
     pub(crate) fn run(self, out: &mut Output) -> Result<(), Failure> {
         engine::block_on(async {
             let outside = self.way.open()?;
+            let filter = self.filtering.read()?;
             let swarm = Swarm::find(&outside, &self.torrent).await?;
             let sources = self.sources(&swarm)?;
             let asks = |source| sources.contains(&source);
@@ -87,7 +88,7 @@ impl Args {
                 port: self.port,
                 transports: self.transporting.config(),
                 encryption: self.encrypting.config(),
-                filter: self.filtering.read()?,
+                filter,
                 patience: Duration::from_secs(self.timeout),
             };
             let end = wanted.takes_part().then(|| Instant::now() + Duration::from_secs(self.timeout));

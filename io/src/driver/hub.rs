@@ -281,9 +281,10 @@ impl<N: Net, D: Disk> Turn<'_, N, D> {
         }
     }
 
-    /// The host has these addresses now: connections over others have ended.
-    pub(super) fn network_changed(&mut self, addresses: Vec<IpAddr>, router: Option<Router>) {
-        let is_over = |line: &Rc<Line>| line.local_ip().is_some_and(|ip| !addresses.contains(&ip));
+    /// The host has these addresses now: connections over others have ended, and all if the interface on which they were
+    /// is another one.
+    pub(super) fn network_changed(&mut self, addresses: Vec<IpAddr>, router: Option<Router>, is_anew: bool) {
+        let is_over = |line: &Rc<Line>| line.local_ip().is_some_and(|ip| is_anew || !addresses.contains(&ip));
         let over: Vec<ConnId> =
             self.state.conns.iter().filter(|(_, line)| is_over(line)).map(|(conn, _)| *conn).collect();
         for conn in over {

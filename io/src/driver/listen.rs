@@ -102,25 +102,26 @@ impl<N: Net> fmt::Debug for Sockets<N> {
     }
 }
 
-/// Opens the port anew on those of `addrs` where it is not open, or on all of them in place of the sockets before.
+/// Opens the port anew on those of `addrs` where it is not open, or on all of them in place of the sockets before. Tells
+/// whether it is open on each address then; a family that the host does not have is not waited for.
 pub(super) async fn reopen<N: Net, D: Disk>(
     hub: &Rc<Hub<N, D>>,
     addrs: &[IpAddr],
     all: bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let is_open = |ip: &IpAddr| {
         let bound = hub.bound.borrow();
         bound.iter().any(|it| it == ip || ip.is_unspecified() && it.is_ipv4() == ip.is_ipv4())
     };
-    let addrs: Vec<IpAddr> = addrs.iter().copied().filter(|ip| all || !is_open(ip)).collect();
-    if addrs.is_empty() {
-        return Ok(());
+    let missing: Vec<IpAddr> = addrs.iter().copied().filter(|ip| all || !is_open(ip)).collect();
+    if missing.is_empty() {
+        return Ok(true);
     }
     let (port, streams) = (hub.port.get(), hub.state().session.transports().tcp);
-    let sockets = Sockets::open(&hub.net, &addrs, port..=port, streams).await?;
+    let sockets = Sockets::open(&hub.net, &missing, port..=port, streams).await?;
     debug!("open again on {:?}", sockets.addrs().collect::<Vec<_>>());
     hub.take_sockets(sockets, all);
-    Ok(())
+    Ok(addrs.iter().all(|ip| ip.is_unspecified() || is_open(ip)))
 }
 
 /// Whether the host has no such address, or lets nobody in.

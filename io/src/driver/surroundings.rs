@@ -9,18 +9,19 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// Tells the session at once, and whenever something has changed, for ever.
 ///
 /// Sockets on all addresses go on as addresses come and go, and those on one address when it is back; only the groups
-/// of local networks have to be joined again. Those on an interface are dead when it is made anew, and are opened again.
+/// of local networks have to be joined again. Those on an interface are dead when it is made anew, and are opened again,
+/// at each look until all are: an address of IPv6 can be seen before it can be used.
 ///
 /// What has changed counts when it is seen twice: an interface that is set up shows much that lasts for a moment.
 pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<IpAddr>) {
     let (mut known, mut doubted): (Option<Surroundings>, Option<Surroundings>) = (None, None);
     let mut slept = None;
-    let mut opened_on = None;
+    let (mut opened_on, mut open) = (None, true);
     loop {
         let mut pause = LOOK_EVERY;
         match hub.net.surroundings() {
@@ -34,19 +35,25 @@ pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<Ip
                 }
                 if known.as_ref().is_some_and(|known| is_same(known, &found)) {
                     doubted = None;
+                    if !open {
+                        open = reopen(&hub, &listening, &found, &mut opened_on).await;
+                    }
                 } else if known.is_some() && !doubted.as_ref().is_some_and(|it| is_same(it, &found)) {
                     doubted = Some(found);
                     pause = LOOK_AGAIN;
                 } else {
                     debug!("addresses {:?}, router {:?}", found.addresses, found.router);
                     let is_anew = known.is_some() && opened_on != found.interface;
-                    if found.interface.is_some() && known.is_some() {
-                        match listen::reopen(&hub, &listening, is_anew).await {
-                            Ok(()) => opened_on = found.interface,
-                            Err(error) => debug!("not listening on the interface: {error}"),
-                        }
-                    } else if known.is_none() {
+                    if known.is_none() {
                         opened_on = found.interface;
+                    } else {
+                        let was = std::mem::replace(
+                            &mut open,
+                            reopen(&hub, &listening, &found, &mut opened_on).await,
+                        );
+                        if was && !open {
+                            warn!("not listening everywhere on the interface; it is tried again");
+                        }
                     }
                     (known, doubted) = (Some(found.clone()), None);
                     hear_router(&hub, &found);
@@ -54,7 +61,7 @@ pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<Ip
                     if let Err(error) = calls::join(&hub).await {
                         debug!("not in the groups of the local network: {error}");
                     }
-                    hub.turn(|turn| turn.network_changed(found.addresses, found.router));
+                    hub.turn(|turn| turn.network_changed(found.addresses, found.router, is_anew));
                 }
             }
             // It never changes.
@@ -62,6 +69,30 @@ pub(super) async fn watch<N: Net, D: Disk>(hub: Rc<Hub<N, D>>, listening: Vec<Ip
             Err(error) => debug!("looking for this host's addresses: {error}"),
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Opens what should be open on an interface and is not, or all if that is another one than before. Tells whether
+/// nothing is left to be opened.
+async fn reopen<N: Net, D: Disk>(
+    hub: &Rc<Hub<N, D>>,
+    listening: &[IpAddr],
+    found: &Surroundings,
+    opened_on: &mut Option<u32>,
+) -> bool {
+    // What it had is gone with it, and comes back with it.
+    if found.interface.is_none() {
+        return true;
+    }
+    match listen::reopen(hub, listening, *opened_on != found.interface).await {
+        Ok(all) => {
+            *opened_on = found.interface;
+            all
+        }
+        Err(error) => {
+            debug!("not listening on the interface: {error}");
+            false
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub fn net_error(error: &io::Error) -> NetError {
 
 /// What an error of [`Net::resolve`](super::Net::resolve) means to the session.
 pub fn resolve_error(error: &io::Error) -> NetError {
-    if error.get_ref().is_some_and(|inner| inner.is::<NoNameServer>()) {
+    if NoNameServer::is_in(error) {
         NetError::NoNameServer
     } else if error.raw_os_error().is_none() && error.kind() != ErrorKind::TimedOut {
         NetError::NoSuchName

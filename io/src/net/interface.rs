@@ -4,6 +4,8 @@ use super::real::Kind;
 use socket2::Socket;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use tracing::warn;
 
 /// An interface: every socket is bound to it, by the kernel where that can be had, and by its addresses where not.
 ///
@@ -120,7 +122,14 @@ fn bind_device(socket: &Socket, name: &str, _is_ipv6: bool) -> io::Result<bool> 
     match socket.bind_device(Some(name.as_bytes())) {
         Ok(()) => Ok(true),
         // Before Linux 5.7 it takes a privilege.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            TOLD.call_once(|| {
+                warn!(
+                    "the kernel holds no socket on {name} for us: only its addresses keep what is sent there"
+                );
+            });
+            Ok(false)
+        }
         // Whoever reads this knows of addresses, not of devices.
         Err(error) if error.raw_os_error() == Some(ENODEV) => {
             Err(io::Error::new(ErrorKind::AddrNotAvailable, format!("there is no interface {name}")))
@@ -128,6 +137,9 @@ fn bind_device(socket: &Socket, name: &str, _is_ipv6: bool) -> io::Result<bool> 
         Err(error) => Err(error),
     }
 }
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+static TOLD: std::sync::Once = std::sync::Once::new();
 
 /// The same by the number of the interface.
 #[cfg(target_vendor = "apple")]

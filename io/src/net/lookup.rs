@@ -25,7 +25,8 @@ impl Lookup {
     /// Asks the name servers of this host. Those on the host itself ask on by whichever interface they like, so they are
     /// left out; an error if there is no other.
     pub(super) fn new(interface: Interface) -> io::Result<Self> {
-        let (config, mut options) = system_conf::read_system_conf().map_err(io::Error::other)?;
+        let none = |why: &dyn fmt::Display| io::Error::other(NoNameServer(why.to_string()));
+        let (config, mut options) = system_conf::read_system_conf().map_err(|error| none(&error))?;
         let mut config = without_local(config, &interface);
         #[cfg(target_os = "linux")]
         if config.name_servers().is_empty()
@@ -36,8 +37,7 @@ impl Lookup {
         }
         if config.name_servers().is_empty() {
             let name = interface.name();
-            let why = format!("no name server of this host can be asked by {name} alone");
-            return Err(io::Error::other(NoNameServer(why)));
+            return Err(none(&format_args!("no name server of this host can be asked by {name} alone")));
         }
         (options.ip_strategy, options.timeout, options.attempts) =
             (LookupIpStrategy::Ipv4AndIpv6, TIMEOUT, 2);
@@ -46,10 +46,10 @@ impl Lookup {
             Bound { handle: TokioHandle::default(), interface: Arc::new(interface) },
         );
         *builder.options_mut() = options;
-        Ok(Self { resolver: builder.build().map_err(io::Error::other)? })
+        Ok(Self { resolver: builder.build().map_err(|error| none(&error))? })
     }
 
-    /// The addresses of a name.
+    /// The addresses of a name. A [`NoNameServer`] can be the fault of another network than that of the servers.
     pub(super) async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         if let Ok(ip) = host.parse() {
             return Ok(vec![ip]);
@@ -68,6 +68,12 @@ impl Lookup {
 /// No name server said anything of use.
 #[derive(Debug)]
 pub(super) struct NoNameServer(String);
+
+impl NoNameServer {
+    pub(super) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
 
 impl fmt::Display for NoNameServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,13 +1,13 @@
 //! The kernel's sockets and names.
 
 use super::interface::Interface;
-use super::lookup::Lookup;
+use super::lookup::{Lookup, NoNameServer};
 use super::{Listener, Net, RecvMeta, Stream, Surroundings, Udp, surroundings, upnp};
 use fast_peer_core::dht::message::Family;
 use fast_peer_core::portmap::{UpnpError, UpnpRequest};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,14 +29,14 @@ pub struct Real {
 #[derive(Debug)]
 struct On {
     interface: Interface,
-    /// Made when the first name is looked up.
-    lookup: OnceCell<Lookup>,
+    /// Made when a name is looked up, and anew when no name server answered.
+    lookup: RefCell<Option<Lookup>>,
 }
 
 impl Real {
     /// The network that is reached by one interface alone, names of hosts included.
     pub fn on(interface: Interface) -> Self {
-        Self { on: Some(Rc::new(On { interface, lookup: OnceCell::new() })), family: None }
+        Self { on: Some(Rc::new(On { interface, lookup: RefCell::default() })), family: None }
     }
 
     /// The network as far as it is reached by one address family.
@@ -65,14 +65,16 @@ impl Real {
 
 impl On {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let lookup = match self.lookup.get() {
+        let known = self.lookup.borrow().clone();
+        let lookup = match known {
             Some(lookup) => lookup,
-            None => {
-                let lookup = Lookup::new(self.interface.clone())?;
-                self.lookup.get_or_init(|| lookup)
-            }
+            None => Lookup::new(self.interface.clone())?,
         };
-        lookup.resolve(host).await
+        let found = lookup.resolve(host).await;
+        // Another network has other name servers.
+        let is_of_use = !found.as_ref().is_err_and(NoNameServer::is_in);
+        self.lookup.replace(is_of_use.then_some(lookup));
+        found
     }
 }
 

@@ -74,9 +74,6 @@ impl<N: Net> Relay<N> {
                     Poll::Pending => return Poll::Ready(()),
                     Poll::Ready(why) => {
                         debug!("the proxy's relay is gone: {why}");
-                        if open.since.elapsed() >= STABLE {
-                            self.failures = 0;
-                        }
                         self.rest();
                     }
                 },
@@ -100,6 +97,9 @@ impl<N: Net> Relay<N> {
     }
 
     fn rest(&mut self) {
+        if matches!(&self.state, State::Open(open) if open.since.elapsed() >= STABLE) {
+            self.failures = 0;
+        }
         let pause = if self.told { NO_RELAY_PAUSE } else { PAUSES[self.failures.min(PAUSES.len() - 1)] };
         self.failures += 1;
         self.state = State::Resting(Box::pin(sleep(pause)));
