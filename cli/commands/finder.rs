@@ -179,8 +179,8 @@ impl Finder {
             if let (Some(engine), Some(torrent)) = (&self.engine, self.torrent) {
                 engine.event(Event::AddPeers { torrent, peers: peers.clone() });
             }
-            let (source, tracker) = (Source::Tracker, Some(url.to_string()));
-            self.waiting.push_back(Heard::Peers { source, tracker, peers: unflagged(peers) });
+            let (named_by, peers) = (Some(url.to_string()), unflagged(peers));
+            self.waiting.push_back(Heard::Peers { source: Source::Tracker, tracker: named_by, peers });
             let mut announce = self.announce.clone();
             announce.request.event = Some(AnnounceEvent::Stopped);
             announce.request.num_want = 0;
