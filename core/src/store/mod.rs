@@ -56,8 +56,7 @@ pub struct Store {
     dirty: BTreeSet<FileIndex>,
     check: Option<Check>,
     stored: Bitfield,
-    /// Stored pieces that are looked at once more.
-    doubted: BTreeSet<PieceIndex>,
+    doubts: Doubts,
     /// Pieces that failed before: when one passes, the digests of its blocks tell who lied.
     suspects: BTreeSet<PieceIndex>,
     trouble: Option<Trouble>,
@@ -123,7 +122,10 @@ pub enum Action {
     Flushed,
     /// The check found this piece good.
     Found(PieceIndex),
-    /// A stored piece can't be read any more, or has become another: it is missing again.
+    /// What else could be lost has been looked at, and what is may be taken in again. Before that, a write could put
+    /// zeros where something was, which would then be read without an error.
+    LookedAt,
+    /// A stored piece can't be read any more, or has become another: it is missing again. [`Action::LookedAt`] follows.
     Lost(PieceIndex),
     /// Execute this.
     Op {
@@ -160,6 +162,15 @@ enum Job {
     Recheck { piece: PieceIndex },
     Sync { file: FileIndex },
     Write { piece: PieceIndex, attempt: u32, from: u32, to: u32, op: DiskOp },
+}
+
+/// Stored pieces that are looked at once more.
+#[derive(Debug, Default)]
+struct Doubts {
+    waiting: BTreeSet<PieceIndex>,
+    under_way: BTreeSet<PieceIndex>,
+    /// Files that have lost a piece: all of their pieces are looked at.
+    files: BTreeSet<FileIndex>,
 }
 
 #[derive(Debug)]
@@ -207,7 +218,7 @@ impl Store {
             dirty: BTreeSet::new(),
             check: None,
             stored,
-            doubted: BTreeSet::new(),
+            doubts: Doubts::default(),
             suspects: BTreeSet::new(),
             trouble: None,
             flush: None,
@@ -367,7 +378,8 @@ impl Store {
                 out.push_back(Action::Read { token, result });
             }
             (Job::Recheck { piece }, result) => {
-                let good = self.is_good(piece, result);
+                // Who may not read learns nothing.
+                let good = matches!(result, Err(DiskError::Denied)) || self.is_good(piece, result);
                 self.on_recheck(piece, good, out);
             }
             (Job::Write { piece, from, to, .. }, Ok(_)) => {
@@ -477,22 +489,48 @@ impl Store {
 
     /// Looks whether a stored piece is still what it was.
     fn doubt(&mut self, piece: PieceIndex, out: &mut Outbox<Action>) {
-        if self.stored.has(piece) && self.doubted.insert(piece) {
+        if self.stored.has(piece) && !self.doubts.holds(piece) {
+            self.doubts.waiting.insert(piece);
+            self.look_on(out);
+        }
+    }
+
+    fn look_on(&mut self, out: &mut Outbox<Action>) {
+        while self.doubts.under_way.len() < MAX_LOOKS
+            && let Some(piece) = self.doubts.waiting.pop_first()
+        {
+            self.doubts.under_way.insert(piece);
             let op = self.whole_hash(piece);
             self.submit(Job::Recheck { piece }, op, out);
         }
     }
 
     fn on_recheck(&mut self, piece: PieceIndex, good: bool, out: &mut Outbox<Action>) {
-        self.doubted.remove(&piece);
-        if good {
-            return;
+        self.doubts.under_way.remove(&piece);
+        if !good {
+            self.lose(piece, out);
         }
+        self.look_on(out);
+        if self.doubts.under_way.is_empty() && !core::mem::take(&mut self.doubts).files.is_empty() {
+            out.push_back(Action::LookedAt);
+        }
+    }
+
+    /// A piece is missing again. What befell it may have befallen all of its files.
+    fn lose(&mut self, piece: PieceIndex, out: &mut Outbox<Action>) {
         self.stored.remove(piece);
         for span in self.spans(piece, 0, self.map.lengths().piece_len(piece)) {
             self.pieces_left[span.file.as_usize()] += 1;
             if self.is_wanted(span.file) {
                 self.unfinished.insert(span.file);
+            }
+            if self.doubts.files.insert(span.file)
+                && let Some((first, last)) = self.map.pieces_of(span.file)
+            {
+                let all = self.map.lengths().pieces();
+                let others = all.skip(first.as_usize()).take(last.as_usize() + 1 - first.as_usize());
+                let others = others.filter(|it| self.stored.has(*it) && !self.doubts.under_way.contains(it));
+                self.doubts.waiting.extend(others.collect::<Vec<_>>());
             }
         }
         out.push_back(Action::Lost(piece));
@@ -594,6 +632,9 @@ impl Machine for Store {
                 self.flush = Some(Flush::Draining);
                 self.flush_next(out);
             }
+            Event::Read { token, piece, .. } if self.doubts.holds(piece) => {
+                out.push_back(Action::Read { token, result: Err(DiskError::Missing) });
+            }
             Event::Read { token, piece, begin, len } => {
                 let op = DiskOp::Read { spans: self.spans(piece, begin, len) };
                 self.submit(Job::Read { token, piece }, op, out);
@@ -606,7 +647,11 @@ impl Machine for Store {
         else {
             return;
         };
-        for job in core::mem::take(&mut trouble.waiting) {
+        let waiting = core::mem::take(&mut trouble.waiting);
+        let left = &self.pieces_left;
+        // A file that lost a piece meanwhile is finished when that is back.
+        let due = |job: &Job| !matches!(job, Job::Finish { file } if left[file.as_usize()] > 0);
+        for job in waiting.into_iter().filter(due).collect::<Vec<_>>() {
             let op = match &job {
                 Job::Write { op, .. } => op.clone(),
                 Job::Sync { file } => DiskOp::Sync { file: *file },
@@ -627,6 +672,15 @@ impl Machine for Store {
         Some(Deadline { at: trouble.retry_at, why: "disk retry" })
     }
 }
+
+impl Doubts {
+    fn holds(&self, piece: PieceIndex) -> bool {
+        self.waiting.contains(&piece) || self.under_way.contains(&piece)
+    }
+}
+
+/// Pieces that are looked at once more at a time: the disk has others to serve.
+const MAX_LOOKS: usize = 4;
 
 /// The wait before the first new try at a write that failed; each further one waits as much longer.
 const RETRY_FIRST: Duration = Duration::from_secs(2);

@@ -33,6 +33,8 @@ pub struct Content {
     pub(super) stored: Bitfield,
     /// The stored pieces in the order in which they came; each peer has a cursor into it.
     pub(super) completed: Vec<PieceIndex>,
+    /// Pieces that were stored and are missing again, before they may be fetched.
+    pub(super) lost: Vec<PieceIndex>,
     /// Whether peers sent any of them.
     pub(super) downloaded: bool,
     /// When peers that nothing else is written to are told of completed pieces.
@@ -83,6 +85,7 @@ impl Content {
             smart_ban: SmartBan::new(),
             stored: Bitfield::none(lengths.piece_count()),
             completed: Vec::new(),
+            lost: Vec::new(),
             downloaded: false,
             haves_due: None,
             reads: BTreeMap::new(),

@@ -37,6 +37,7 @@ impl Torrent {
                 content.stored.insert(piece);
                 content.completed.push(piece);
             }
+            store::Action::LookedAt => self.on_looked_at(now),
             store::Action::Lost(piece) => self.on_lost(now, piece, out),
             store::Action::Op { job, op } => out.push_back(Action::Disk { work: Work::Store(job), op }),
             store::Action::Read { token, result } => {
@@ -155,25 +156,34 @@ impl Torrent {
         self.pending.work = true;
     }
 
-    /// A piece that was stored is missing again: nobody is to believe otherwise, and it is fetched once more if files may
-    /// be written.
+    /// A piece that was stored is missing again: nobody is to believe otherwise.
     fn on_lost(&mut self, now: Timestamp, piece: PieceIndex, out: &mut Outbox<Action>) {
         let Some(content) = &mut self.content else { return };
         let place = content.completed.iter().position(|completed| *completed == piece);
         let place = place.expect("what was stored is on the list of completed pieces");
         content.completed.remove(place);
         content.stored.remove(piece);
-        if self.seed_only {
-            content.picker.set_priority(piece, Priority::Skip);
-        }
-        content.picker.set_lost(piece);
-        let wanted = content.picker.wants(piece);
+        content.lost.push(piece);
         out.push_back(Action::Notice(Notice::PieceLost { torrent: self.id, piece }));
-        for member in self.members.values_mut().filter(|member| wanted && member.has.has(piece)) {
-            member.interesting += 1;
-        }
         for conn in self.members.keys().copied().collect::<Vec<_>>() {
             self.tell(now, conn, peer::Event::Lost { piece, place });
+        }
+    }
+
+    /// What was lost is fetched once more, if files may be written.
+    fn on_looked_at(&mut self, now: Timestamp) {
+        let Some(content) = &mut self.content else { return };
+        for piece in core::mem::take(&mut content.lost) {
+            if self.seed_only {
+                content.picker.set_priority(piece, Priority::Skip);
+            }
+            content.picker.set_lost(piece);
+            if content.picker.wants(piece) {
+                let having = self.members.values_mut().filter(|member| member.has.has(piece));
+                having.for_each(|member| member.interesting += 1);
+            }
+        }
+        for conn in self.members.keys().copied().collect::<Vec<_>>() {
             self.update_interest(now, conn);
         }
         self.tell_upload_only(now);
