@@ -258,17 +258,14 @@ impl Session {
             self.turn_away(conn, Reason::UnknownTorrent);
             return None;
         };
-        // Streams of uTP come from the port to which ours go, so both ends see at once that they called each other.
-        if let Some(ours) = self.torrents.get(&torrent)?.torrent.dialling(remote) {
-            let theirs = Decoder::peek_peer_id(input)?;
-            if self.torrents.get(&torrent)?.torrent.yields_to(ours, theirs) {
-                self.with_torrent(now, torrent, |torrent, out| {
-                    torrent.hang_up(now, ours, Reason::Duplicate, out);
-                });
-            }
+        // Where both ends called each other, the ids decide.
+        let theirs = Decoder::peek_peer_id(input);
+        if theirs.is_none() && self.torrents.get(&torrent)?.torrent.dialling(remote).is_some() {
+            return None;
         }
-        let accepted =
-            self.with_torrent(now, torrent, |torrent, out| torrent.accept(now, conn, remote, by_utp, out))?;
+        let accepted = self.with_torrent(now, torrent, |torrent, out| {
+            torrent.accept(now, conn, (remote, theirs), by_utp, out)
+        })?;
         if let Err(reason) = accepted {
             // The end that dialled is still there, and would dial again.
             let is_ours = input

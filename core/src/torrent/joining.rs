@@ -65,7 +65,7 @@ impl Torrent {
     }
 
     /// Whether we give up our call `ours` for a call of its peer.
-    pub(crate) fn yields_to(&self, ours: ConnId, theirs: PeerId) -> bool {
+    fn yields_to(&self, ours: ConnId, theirs: PeerId) -> bool {
         let Some(member) = self.members.get(&ours) else { return true };
         // Theirs has got through. At their end it is not the same with ours, or nothing of theirs would have come here.
         if member.peer.is_connecting() {
@@ -76,31 +76,28 @@ impl Torrent {
         yields(self.common.peer_id, theirs, failed)
     }
 
+    /// Takes in a peer that called us from `remote`, and has this id.
     pub(crate) fn accept(
         &mut self,
         now: Timestamp,
         conn: ConnId,
-        remote: SocketAddr,
+        (remote, theirs): (SocketAddr, Option<PeerId>),
         by_utp: bool,
         out: &mut Outbox<Action>,
     ) -> Result<(), Reason> {
         if !self.online {
             return Err(Reason::UnknownTorrent);
         }
+        // First of all, so that nobody else takes its place.
+        if let Some(ours) = self.call_that_yields(remote, theirs) {
+            self.disconnect(now, ours, Reason::Duplicate, out);
+        }
         let leaves = if self.members.len() < self.common.max_peers {
             None
         } else {
             Some(self.outranked_by(now, remote).ok_or(Reason::Full)?)
         };
-        let mut known = self.known.accept(remote);
-        // Our own call that nobody answers doesn't keep them away: a router may let nobody in to them.
-        if known == Err(Refusal::AddressFull)
-            && let Some(ours) = self.connecting_to(remote.ip())
-        {
-            self.disconnect(now, ours, Reason::Duplicate, out);
-            known = self.known.accept(remote);
-        }
-        known.map_err(reason_of)?;
+        self.known.accept(remote).map_err(reason_of)?;
         if let Some(other) = leaves {
             self.disconnect(now, other, Reason::Outranked, out);
             self.settle(now, out);
@@ -108,6 +105,16 @@ impl Torrent {
         let peer = Peer::incoming(now, conn, remote, self.peer_setup());
         self.join(now, peer, by_utp);
         Ok(())
+    }
+
+    /// Our call that we give up for one from `remote`: streams of uTP come from the port to which ours go, so both ends see
+    /// at once that they called each other. A call that nobody answers also makes room where an address has no more: a
+    /// router may let nobody in to them.
+    fn call_that_yields(&self, remote: SocketAddr, theirs: Option<PeerId>) -> Option<ConnId> {
+        let same =
+            self.dialling(remote).filter(|ours| theirs.is_some_and(|theirs| self.yields_to(*ours, theirs)));
+        let is_full = !self.known.has_room_for_link(remote.ip());
+        same.or_else(|| self.connecting_to(remote.ip()).filter(|_| is_full))
     }
 
     /// A connection to an address that we open, and that has not come about.

@@ -424,11 +424,22 @@ impl Torrent {
     }
 
     fn on_listen_port(&mut self, now: Timestamp, conn: ConnId, port: u16, out: &mut Outbox<Action>) {
-        let Some(member) = self.members.get_mut(&conn).filter(|member| !member.peer.is_outgoing()) else {
+        let Some(member) = self.members.get(&conn).filter(|member| !member.peer.is_outgoing()) else {
             return;
         };
-        match self.known.handle_listen_port(now, member.peer.remote(), port) {
-            Ok(listens) => member.endpoint = listens,
+        let remote = member.peer.remote();
+        // Their call has got through, and ours to there has not.
+        let ours = self.dialling(SocketAddr::new(remote.ip(), port));
+        let in_vain = |ours: &ConnId| self.members.get(ours).is_some_and(|ours| ours.peer.is_connecting());
+        if let Some(ours) = ours.filter(in_vain) {
+            self.disconnect(now, ours, Reason::Duplicate, out);
+        }
+        match self.known.handle_listen_port(now, remote, port) {
+            Ok(listens) => {
+                if let Some(member) = self.members.get_mut(&conn) {
+                    member.endpoint = listens;
+                }
+            }
             Err(refusal) => self.disconnect(now, conn, reason_of(refusal), out),
         }
     }
@@ -533,7 +544,7 @@ impl Torrent {
     ) {
         let Some(member) = self.members.get(&conn) else { return };
         let (remote, endpoint, outgoing) = (member.peer.remote(), member.endpoint, member.peer.is_outgoing());
-        let is_open = member.peer.is_open();
+        let (is_open, is_connecting) = (member.peer.is_open(), member.peer.is_connecting());
         let parting = match reason {
             Reason::Ourselves => {
                 self.known.learn_own(endpoint);
@@ -552,7 +563,8 @@ impl Torrent {
                 self.known.note_seed(endpoint);
                 Parting::Useless
             }
-            Reason::Duplicate => Parting::Useless,
+            // One that nobody answered says nothing of them.
+            Reason::Duplicate if !is_connecting => Parting::Useless,
             _ if is_open => Parting::Lost,
             _ => Parting::Undecided,
         };

@@ -526,7 +526,8 @@ impl KnownPeers {
             && told.is_none_or(|told| told.dialling < DIALS_PER_TELLER)
     }
 
-    fn has_room_for_link(&self, ip: IpAddr) -> bool {
+    /// Whether one more connection with an address may be.
+    pub fn has_room_for_link(&self, ip: IpAddr) -> bool {
         is_local(ip)
             || self.addresses.get(&ip).is_none_or(|on| on.links < self.limits.connections_per_address)
     }
