@@ -182,7 +182,11 @@ impl Told {
         let says = (source == known_peers::Source::Pex).then(|| flags.names().collect::<Vec<_>>());
         let source = source.to_string().to_lowercase();
         if out.is_json() {
-            return out.json(&json!({ "address": peer, "source": source, "tracker": tracker, "says": says }));
+            let mut shown = json!({ "address": peer, "source": source, "tracker": tracker });
+            if let Some(says) = says {
+                shown["says"] = json!(says);
+            }
+            return out.json(&shown);
         }
         let tracker = tracker.map_or_else(String::new, |url| format!(" {url}"));
         let says = says.filter(|says| !says.is_empty());
