@@ -108,7 +108,7 @@ impl Session {
         }
         let has_place = self.utp.is_some()
             && self.conns.len() < self.config.max_connections
-            && self.half_open < self.config.max_half_open;
+            && self.half_open < self.config.max_half_open.saturating_add(PUNCH_RESERVE);
         if has_place && slot.torrent.begin_punch(now, remote) {
             self.open(now, id, remote, Ways::Punch);
         } else {
@@ -403,6 +403,10 @@ impl Session {
     }
 }
 
+/// How many connections that relays bring about may be opened at a time beyond the limit: their other ends have begun and
+/// don't wait, and it is where few can be reached that all places are taken.
+const PUNCH_RESERVE: usize = 8;
+
 /// How long one try has before the other begins too.
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -411,7 +415,7 @@ const TOLD_HEAD_START: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
-    use super::{Carrier, Segment, WriteBatch};
+    use super::{Carrier, PUNCH_RESERVE, Segment, WriteBatch};
     use crate::id::PeerId;
     use crate::machine::Timestamp;
     use crate::magnet::Magnet;
@@ -453,6 +457,18 @@ mod tests {
         let transports = Transports { tcp: true, utp: false };
         assert!(!tells_of_holepunch(Config { transports, ..Config::default() }));
         assert!(!tells_of_holepunch(Config { pex: false, ..Config::default() }));
+    }
+
+    #[test]
+    fn a_busy_dialler_has_places_left_for_those_that_relays_bring() {
+        let config = Config { max_half_open: 1, ..Config::default() };
+        let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+        let new = NewTorrent::try_from(&Magnet::parse(LINK).unwrap()).unwrap();
+        let id = session.add_torrent(Timestamp::ZERO, new);
+        for n in 0..20 {
+            session.punch(Timestamp::ZERO, id, ([45, 1, n, 1], 6881).into());
+        }
+        assert_eq!(session.connections(), (1 + PUNCH_RESERVE, 1 + PUNCH_RESERVE));
     }
 
     #[test]
