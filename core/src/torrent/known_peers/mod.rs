@@ -136,6 +136,8 @@ struct Known {
     plain: bool,
     /// Worth nothing once a connection failed.
     utp: UtpHint,
+    /// When it may be dialled in its turn, while it is dialled as a relay says and has not answered.
+    turn: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +330,7 @@ impl KnownPeers {
             tried_at: None,
             plain: false,
             utp: UtpHint::Unknown,
+            turn: None,
         };
         self.peers.insert(addr, known);
         self.waiting.insert((now, addr));
@@ -389,7 +392,7 @@ impl KnownPeers {
         if self.end_dial(addr) {
             let known = self.peers.get_mut(&addr).expect("who was dialled is known");
             // What it wants shows anew.
-            (known.proven, known.seed) = (true, false);
+            (known.proven, known.seed, known.turn) = (true, false, None);
             self.set_state(addr, State::Connected);
         }
     }
