@@ -426,6 +426,8 @@ mod tests {
 
     const LINK: &str = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
 
+    const OTHER_LINK: &str = "magnet:?xt=urn:btih:d12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+
     /// Whether a session with this configuration says that peers may be brought together by it, and with it.
     fn tells_of_holepunch(config: Config) -> bool {
         let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
@@ -469,6 +471,30 @@ mod tests {
             session.punch(Timestamp::ZERO, id, ([45, 1, n, 1], 6881).into());
         }
         assert_eq!(session.connections(), (1 + PUNCH_RESERVE, 1 + PUNCH_RESERVE));
+    }
+
+    #[test]
+    fn a_dial_that_is_given_up_leaves_its_place_to_another_torrent() {
+        let transports = Transports { tcp: true, utp: false };
+        let config = Config { max_half_open: 1, transports, ..Config::default() };
+        let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+        for (n, link) in [(1, LINK), (2, OTHER_LINK)] {
+            let mut new = NewTorrent::try_from(&Magnet::parse(link).unwrap()).unwrap();
+            new.peers.push(([198, 51, 100, n], 6881).into());
+            session.add_torrent(Timestamp::ZERO, new);
+        }
+        let (mut dialled, mut ended) = (0, 0);
+        while ended == 0 {
+            while let Some(action) = session.poll_action() {
+                dialled += usize::from(matches!(action, Action::Connect { .. }));
+                ended += usize::from(matches!(action, Action::Disconnect { .. }));
+            }
+            if ended == 0 {
+                assert_eq!(dialled, 1);
+                session.handle_timeout(session.poll_timeout().unwrap().at);
+            }
+        }
+        assert_eq!(dialled, 2, "it is dialled in the same moment");
     }
 
     #[test]
