@@ -16,7 +16,7 @@ use crate::ip_filter::IpFilter;
 use crate::machine::Timestamp;
 use crate::rng::Rng;
 use alloc::collections::btree_map::Entry as Slot;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -93,7 +93,8 @@ pub struct KnownPeers {
     addresses: BTreeMap<IpAddr, OnAddress>,
     subnets: BTreeMap<Subnet, usize>,
     tellers: BTreeMap<Teller, Told>,
-    own: BTreeSet<SocketAddr>,
+    /// In the order in which they came.
+    own: VecDeque<SocketAddr>,
     bans: Bans,
     filter: Arc<IpFilter>,
     place: Place,
@@ -188,7 +189,7 @@ impl KnownPeers {
             addresses: BTreeMap::new(),
             subnets: BTreeMap::new(),
             tellers: BTreeMap::new(),
-            own: BTreeSet::new(),
+            own: VecDeque::new(),
             bans: Bans::new(),
             filter: Arc::default(),
             place: Place::default(),
@@ -352,10 +353,11 @@ impl KnownPeers {
     /// Notes that `addr` is where we listen ourselves, or that our own handshake came back from there: never dial it.
     pub fn learn_own(&mut self, addr: SocketAddr) {
         let addr = canonical(addr);
+        self.own.retain(|own| *own != addr);
         if self.own.len() >= MAX_OWN {
-            self.own.pop_first();
+            self.own.pop_front();
         }
-        self.own.insert(addr);
+        self.own.push_back(addr);
         if self.peers.get(&addr).is_some_and(|known| !known.is_busy()) {
             self.forget(addr);
         }

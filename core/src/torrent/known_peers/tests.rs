@@ -1,6 +1,6 @@
 use super::bounds::{FORGET_AFTER, PORTS_PER_ADDRESS};
 use super::waits::{PROVEN_WAITS, STRANGER_WAITS, USELESS_WAIT};
-use super::{DIALS_PER_TELLER, KnownPeers, Limits, Parting, Refusal, Source, UtpHint};
+use super::{DIALS_PER_TELLER, KnownPeers, Limits, MAX_OWN, Parting, Refusal, Source, UtpHint};
 use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
@@ -122,6 +122,17 @@ fn a_dial_that_a_relay_wants_leaves_no_trace_unless_it_is_answered() {
     known.handle_disconnected(later, nth(1), Parting::Failed);
     assert_eq!(known.failures(nth(1)), 3, "somebody is there, and broke it off");
     known.check_invariants();
+}
+
+#[test]
+fn of_our_own_addresses_the_oldest_is_forgotten() {
+    let mut known = known();
+    let own = |n| nth(1000 - n);
+    (0..=MAX_OWN as u32).for_each(|n| known.learn_own(own(n)));
+    assert_eq!(known.learn(START, own(0), Source::Tracker, None), Ok(true));
+    for n in 1..=MAX_OWN as u32 {
+        assert_eq!(known.learn(START, own(n), Source::Tracker, None), Err(Refusal::Own));
+    }
 }
 
 #[test]
