@@ -225,9 +225,15 @@ impl KnownPeers {
         self.judge_idle();
     }
 
-    /// Dials nobody who wants nothing while we don't either (BEP 21).
+    /// Dials nobody who wants nothing while we don't either (BEP 21). When we do again, they are dialled at once.
     pub fn set_seeding(&mut self, seeding: bool) {
-        self.seeding = seeding;
+        if core::mem::replace(&mut self.seeding, seeding) && !seeding {
+            // They wait as they were of no use. Those that can't be reached wait on.
+            let waits = |known: &Known| matches!(known.state, State::Waiting(_)) && known.failures == 0;
+            let seeds = self.peers.iter().filter(|(_, known)| known.seed && waits(known));
+            let seeds = seeds.map(|(addr, _)| *addr).collect::<Vec<_>>();
+            seeds.into_iter().for_each(|addr| self.make_ready(addr));
+        }
         self.judge_idle();
     }
 

@@ -136,6 +136,29 @@ fn of_our_own_addresses_the_oldest_is_forgotten() {
 }
 
 #[test]
+fn who_lacks_something_again_dials_seeds_at_once() {
+    let mut known = known();
+    known.set_seeding(true);
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Tracker, None).unwrap();
+    }
+    known.next_to_dial(START, 9);
+    for n in [0, 1] {
+        known.handle_connected(nth(n));
+    }
+    for (n, parting) in [(0, Parting::Useless), (1, Parting::Useless), (2, Parting::Failed)] {
+        if n != 1 {
+            known.note_seed(nth(n));
+        }
+        known.handle_disconnected(START, nth(n), parting);
+    }
+    assert_eq!(known.next_to_dial(START, 9), []);
+    known.set_seeding(false);
+    known.check_invariants();
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)], "of the others one is none, and one can't be reached");
+}
+
+#[test]
 fn a_mapped_address_is_the_same_peer() {
     let mut known = known();
     known.learn(START, addr("45.1.2.3:6881"), Source::Tracker, None).unwrap();
