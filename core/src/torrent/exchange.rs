@@ -53,7 +53,9 @@ impl Torrent {
     pub(super) fn update_contact(&mut self, now: Timestamp, conn: ConnId) {
         let Some(member) = self.members.get(&conn).filter(|member| member.peer.is_open()) else { return };
         let peer = &member.peer;
-        let (outgoing, extended) = (peer.is_outgoing(), peer.extended());
+        // Where a relay brought us together nobody gets in by himself.
+        let reachable = peer.is_outgoing() && !member.punched;
+        let extended = peer.extended();
         let speaks = peer.their_id(Extension::UtHolepunch).is_some();
         let contact = member.contact();
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
@@ -61,7 +63,7 @@ impl Torrent {
         flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
         flags.0 |= if member.by_utp { PexFlags::UTP } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
-        flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
+        flags.0 |= if reachable { PexFlags::REACHABLE } else { 0 };
         flags.0 |= if speaks && self.punch.is_some() { PexFlags::HOLEPUNCH } else { 0 };
         let addr = contact.unwrap_or(peer.remote());
         self.tell_punch(now, holepunch::Event::Member { peer: conn, addr, speaks });
