@@ -419,10 +419,13 @@ mod tests {
     use crate::id::PeerId;
     use crate::machine::Timestamp;
     use crate::magnet::Magnet;
-    use crate::session::{Action, Config, Event, NetError, NewTorrent, Session, Transports};
+    use crate::metainfo::Metainfo;
+    use crate::session::{Action, Config, Event, NetError, NewContent, NewTorrent, Session, Transports};
     use crate::wire::{Handshake, Reserved, encode_handshake};
+    use alloc::format;
+    use alloc::sync::Arc;
     use alloc::vec::Vec;
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
 
     const LINK: &str = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
 
@@ -471,6 +474,22 @@ mod tests {
             session.punch(Timestamp::ZERO, id, ([45, 1, n, 1], 6881).into());
         }
         assert_eq!(session.connections(), (1 + PUNCH_RESERVE, 1 + PUNCH_RESERVE));
+    }
+
+    /// BEP 27.
+    #[test]
+    fn a_torrent_that_turns_out_private_leaves_those_that_relays_brought() {
+        let info = b"d6:lengthi1e4:name1:n12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaa7:privatei1ee";
+        let metainfo = Metainfo::from_info(Bytes::from_static(info)).unwrap();
+        let mut session = Session::new(Config::default(), [1; 32], Timestamp::ZERO);
+        let link = format!("magnet:?xt=urn:btih:{}", metainfo.hashes().swarm());
+        let mut new = NewTorrent::try_from(&Magnet::parse(&link).unwrap()).unwrap();
+        new.peers.push("198.51.100.7:6881".parse().unwrap());
+        let id = session.add_torrent(Timestamp::ZERO, new);
+        session.punch(Timestamp::ZERO, id, "45.1.1.1:6881".parse().unwrap());
+        assert_eq!(session.connections(), (2, 2));
+        session.set_content(Timestamp::ZERO, id, NewContent::new(Arc::new(metainfo)));
+        assert_eq!(session.connections(), (1, 1));
     }
 
     #[test]

@@ -198,8 +198,15 @@ impl Torrent {
     /// Forgets the peers that no tracker named, nor the user. Of those met in an earlier run nobody knows who named them.
     fn part_from_strangers(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex, Source::Resume]);
-        let members =
-            self.members.values().filter(|member| strangers.contains(&canonical(member.peer.remote())));
+        // By a relay we are connected to peers that nobody named.
+        let is_dialled_stranger = |member: &&Member| {
+            let sources = self.known.sources(member.endpoint);
+            let named = sources.has(Source::Tracker) || sources.has(Source::Manual);
+            member.peer.is_outgoing() && !named
+        };
+        let members = self.members.values().filter(|member| {
+            strangers.contains(&canonical(member.peer.remote())) || is_dialled_stranger(member)
+        });
         for conn in members.map(|member| member.peer.conn()).collect::<Vec<_>>() {
             self.disconnect(now, conn, Reason::Private, out);
         }
