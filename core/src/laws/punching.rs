@@ -36,6 +36,7 @@ impl Subject for Punching {
                 has_place: !rng.chance(1, 8),
             },
             5 if rng.chance(1, 4) => holepunch::Event::NotOpened { addr },
+            5 if rng.chance(1, 2) => holepunch::Event::Dropped { peer, addr },
             5 => holepunch::Event::Gone { peer },
             6..=8 => {
                 let message = match rng.below(3) {

@@ -75,10 +75,13 @@ impl Torrent {
     pub(super) fn on_pex_action(&mut self, now: Timestamp, action: pex::Action, out: &mut Outbox<Action>) {
         match action {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
-            pex::Action::Learn { peer, peers } => {
+            pex::Action::Learn { peer, peers, dropped } => {
                 // Who was sent away for something else that it said is believed no more.
                 if let Some(member) = self.members.get(&peer) {
                     let teller = member.peer.remote().ip();
+                    for addr in dropped {
+                        self.tell_punch(now, holepunch::Event::Dropped { peer, addr });
+                    }
                     self.on_peers_told(now, peers.clone(), Source::Pex, Some(teller), out);
                     for (addr, flags) in peers {
                         if flags.has(PexFlags::SEED) {

@@ -107,6 +107,13 @@ pub enum Event {
         /// Whether there is a place for a connection to it, or no relay is asked for one.
         has_place: bool,
     },
+    /// A member that told of a peer is connected to it no more.
+    Dropped {
+        /// Who told.
+        peer: ConnId,
+        /// Of whom.
+        addr: SocketAddr,
+    },
     /// A member left.
     Gone {
         /// Who.
@@ -460,6 +467,15 @@ impl Machine for Holepunch {
             }
             Event::DialFailed { addr, answered, has_place } => {
                 self.on_dial_failed(now, canonical(addr), answered, has_place, out);
+            }
+            Event::Dropped { peer, addr } => {
+                let addr = canonical(addr);
+                if let Some(relays) = self.relays.get_mut(&addr) {
+                    relays.remove(&peer);
+                    if relays.is_empty() {
+                        self.relays.remove(&addr);
+                    }
+                }
             }
             Event::Gone { peer } => self.on_gone(peer, out),
             Event::Heard { peer, message } => self.on_heard(now, peer, message, out),

@@ -154,6 +154,18 @@ fn what_was_not_opened_does_not_count() {
 }
 
 #[test]
+fn who_is_connected_to_a_peer_no_more_is_not_asked_for_it() {
+    let mut end = End::new();
+    end.event(Event::Dropped { peer: RELAY, addr: target() });
+    assert_eq!(end.event(failed(target())), [ask(OTHER, target())]);
+    end.event(Event::Dropped { peer: OTHER, addr: target() });
+    end.after(ANSWER_WITHIN);
+    end.event(Event::Told { peer: RELAY, addr: nth(1001) });
+    assert_eq!(end.event(failed(target())), []);
+    assert_eq!(end.event(failed(nth(1001))), [ask(RELAY, nth(1001))]);
+}
+
+#[test]
 fn who_has_no_place_asks_nobody() {
     let mut end = End::new();
     assert_eq!(end.event(Event::DialFailed { addr: target(), answered: false, has_place: false }), []);
