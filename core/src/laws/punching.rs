@@ -30,8 +30,13 @@ impl Subject for Punching {
         let (addr, other) = (addr(), addr());
         match rng.below(16) {
             0 => holepunch::Event::Connected { addr },
-            1..=4 => holepunch::Event::DialFailed { addr, answered: rng.chance(1, 4) },
+            1..=4 => holepunch::Event::DialFailed {
+                addr,
+                answered: rng.chance(1, 4),
+                has_place: !rng.chance(1, 8),
+            },
             5 if rng.chance(1, 4) => holepunch::Event::NotOpened { addr },
+            5 if rng.chance(1, 2) => holepunch::Event::Dropped { peer, addr },
             5 => holepunch::Event::Gone { peer },
             6..=8 => {
                 let message = match rng.below(3) {

@@ -89,12 +89,14 @@ pub enum Action {
         /// How.
         offence: Offence,
     },
-    /// Take these addresses in.
+    /// Take these addresses in. There is one, or one that was dropped.
     Learn {
         /// Who named them.
         peer: ConnId,
         /// Their addresses, and what it said of each.
         peers: Vec<(SocketAddr, PexFlags)>,
+        /// Those to which it is connected no more.
+        dropped: Vec<SocketAddr>,
     },
     /// Tell a peer.
     Tell {
@@ -126,8 +128,9 @@ impl Pex {
             return;
         }
         heard.taken_at = Some(now);
-        if !message.added.is_empty() {
-            out.push_back(Action::Learn { peer, peers: message.added.clone() });
+        let PexMessage { added, dropped } = message;
+        if !added.is_empty() || !dropped.is_empty() {
+            out.push_back(Action::Learn { peer, peers: added.clone(), dropped: dropped.clone() });
         }
     }
 

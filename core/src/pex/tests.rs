@@ -82,7 +82,8 @@ fn what_comes_too_soon_is_not_believed_and_the_seventh_is_too_much() {
         peer: ConnId(1),
         message: PexMessage { added: vec![(addr(7), PexFlags::default())], dropped: vec![addr(8)] },
     };
-    let learn = [Action::Learn { peer: ConnId(1), peers: vec![(addr(7), PexFlags::default())] }];
+    let peers = vec![(addr(7), PexFlags::default())];
+    let learn = [Action::Learn { peer: ConnId(1), peers, dropped: vec![addr(8)] }];
     end.at(100_000);
     assert_eq!(end.event(heard()), learn);
     end.at(144_999);

@@ -228,7 +228,11 @@ impl Session {
     }
 
     /// Lets torrents dial that had no place.
-    fn dial_crowded(&mut self, now: Timestamp) {
+    pub(super) fn dial_crowded(&mut self, now: Timestamp) {
+        // Their turn to stop is near.
+        if self.stop_by.is_some() {
+            return;
+        }
         while self.conns.len() < self.config.max_connections && self.half_open < self.config.max_half_open {
             let Some(id) = self.crowded.pop_first() else { return };
             self.dial(now, id);

@@ -494,8 +494,11 @@ impl Session {
                     reason,
                     Reason::HandshakeTimeout | Reason::NotObfuscated | Reason::Obfuscation(_)
                 );
-                if let Some(entry) = entry.filter(|_| failed) {
-                    self.fall_back(now, &entry);
+                if let Some(entry) = entry {
+                    if failed {
+                        self.fall_back(now, &entry);
+                    }
+                    self.dial_crowded(now);
                 }
             }
             torrent::Action::Disk { work, op } => {

@@ -168,7 +168,9 @@ impl Session {
 
     /// Trackers, nodes and the local network hear where we are, and peers are dialled again.
     pub(super) fn recover(&mut self, now: Timestamp) {
-        self.surroundings.recovery_at = None;
+        if let Some(at) = self.surroundings.recovery_at.take() {
+            self.due.remove(&(at, Due::Recovery));
+        }
         // Without a network nobody would hear it; when it is back, this comes again.
         if self.stop_by.is_some() || self.stopped || self.surroundings.is_down() {
             return;
@@ -286,6 +288,7 @@ const RECOVERY_GAP: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
+    use super::RECOVERY_GAP;
     use crate::id::ConnId;
     use crate::machine::Timestamp;
     use crate::magnet::Magnet;
@@ -347,6 +350,22 @@ mod tests {
         home.at(Duration::from_secs(70));
         assert_eq!(home.ports().len(), 3);
         assert!(home.sent.is_empty(), "no router was asked");
+    }
+
+    #[test]
+    fn what_was_to_be_told_later_and_is_told_now_is_not_told_twice() {
+        let mut home = Home::new(Mode::Off);
+        home.arrive(7);
+        home.at(Duration::from_secs(40));
+        home.arrive(8);
+        home.arrive(9);
+        let before = home.ports().len();
+        // The network is another one before the driver wakes us.
+        home.now = home.now + RECOVERY_GAP + Duration::from_secs(1);
+        home.arrive(10);
+        assert_eq!(home.ports().len(), before + 1);
+        home.at(Duration::from_secs(80));
+        assert_eq!(home.ports().len(), before + 1);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Session {
         }
         let has_place = self.utp.is_some()
             && self.conns.len() < self.config.max_connections
-            && self.half_open < self.config.max_half_open;
+            && self.half_open < self.config.max_half_open.saturating_add(PUNCH_RESERVE);
         if has_place && slot.torrent.begin_punch(now, remote) {
             self.open(now, id, remote, Ways::Punch);
         } else {
@@ -403,6 +403,10 @@ impl Session {
     }
 }
 
+/// How many connections that relays bring about may be opened at a time beyond the limit: their other ends have begun and
+/// don't wait, and it is where few can be reached that all places are taken.
+const PUNCH_RESERVE: usize = 8;
+
 /// How long one try has before the other begins too.
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -411,16 +415,21 @@ const TOLD_HEAD_START: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
-    use super::{Carrier, Segment, WriteBatch};
+    use super::{Carrier, PUNCH_RESERVE, Segment, WriteBatch};
     use crate::id::PeerId;
     use crate::machine::Timestamp;
     use crate::magnet::Magnet;
-    use crate::session::{Action, Config, Event, NetError, NewTorrent, Session, Transports};
+    use crate::metainfo::Metainfo;
+    use crate::session::{Action, Config, Event, NetError, NewContent, NewTorrent, Session, Transports};
     use crate::wire::{Handshake, Reserved, encode_handshake};
+    use alloc::format;
+    use alloc::sync::Arc;
     use alloc::vec::Vec;
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
 
     const LINK: &str = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+
+    const OTHER_LINK: &str = "magnet:?xt=urn:btih:d12fe1c06bba254a9dc9f519b335aa7c1367a88a";
 
     /// Whether a session with this configuration says that peers may be brought together by it, and with it.
     fn tells_of_holepunch(config: Config) -> bool {
@@ -453,6 +462,58 @@ mod tests {
         let transports = Transports { tcp: true, utp: false };
         assert!(!tells_of_holepunch(Config { transports, ..Config::default() }));
         assert!(!tells_of_holepunch(Config { pex: false, ..Config::default() }));
+    }
+
+    #[test]
+    fn a_busy_dialler_has_places_left_for_those_that_relays_bring() {
+        let config = Config { max_half_open: 1, ..Config::default() };
+        let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+        let new = NewTorrent::try_from(&Magnet::parse(LINK).unwrap()).unwrap();
+        let id = session.add_torrent(Timestamp::ZERO, new);
+        for n in 0..20 {
+            session.punch(Timestamp::ZERO, id, ([45, 1, n, 1], 6881).into());
+        }
+        assert_eq!(session.connections(), (1 + PUNCH_RESERVE, 1 + PUNCH_RESERVE));
+    }
+
+    /// BEP 27.
+    #[test]
+    fn a_torrent_that_turns_out_private_leaves_those_that_relays_brought() {
+        let info = b"d6:lengthi1e4:name1:n12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaa7:privatei1ee";
+        let metainfo = Metainfo::from_info(Bytes::from_static(info)).unwrap();
+        let mut session = Session::new(Config::default(), [1; 32], Timestamp::ZERO);
+        let link = format!("magnet:?xt=urn:btih:{}", metainfo.hashes().swarm());
+        let mut new = NewTorrent::try_from(&Magnet::parse(&link).unwrap()).unwrap();
+        new.peers.push("198.51.100.7:6881".parse().unwrap());
+        let id = session.add_torrent(Timestamp::ZERO, new);
+        session.punch(Timestamp::ZERO, id, "45.1.1.1:6881".parse().unwrap());
+        assert_eq!(session.connections(), (2, 2));
+        session.set_content(Timestamp::ZERO, id, NewContent::new(Arc::new(metainfo)));
+        assert_eq!(session.connections(), (1, 1));
+    }
+
+    #[test]
+    fn a_dial_that_is_given_up_leaves_its_place_to_another_torrent() {
+        let transports = Transports { tcp: true, utp: false };
+        let config = Config { max_half_open: 1, transports, ..Config::default() };
+        let mut session = Session::new(config, [1; 32], Timestamp::ZERO);
+        for (n, link) in [(1, LINK), (2, OTHER_LINK)] {
+            let mut new = NewTorrent::try_from(&Magnet::parse(link).unwrap()).unwrap();
+            new.peers.push(([198, 51, 100, n], 6881).into());
+            session.add_torrent(Timestamp::ZERO, new);
+        }
+        let (mut dialled, mut ended) = (0, 0);
+        while ended == 0 {
+            while let Some(action) = session.poll_action() {
+                dialled += usize::from(matches!(action, Action::Connect { .. }));
+                ended += usize::from(matches!(action, Action::Disconnect { .. }));
+            }
+            if ended == 0 {
+                assert_eq!(dialled, 1);
+                session.handle_timeout(session.poll_timeout().unwrap().at);
+            }
+        }
+        assert_eq!(dialled, 2, "it is dialled in the same moment");
     }
 
     #[test]

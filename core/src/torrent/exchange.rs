@@ -53,7 +53,9 @@ impl Torrent {
     pub(super) fn update_contact(&mut self, now: Timestamp, conn: ConnId) {
         let Some(member) = self.members.get(&conn).filter(|member| member.peer.is_open()) else { return };
         let peer = &member.peer;
-        let (outgoing, extended) = (peer.is_outgoing(), peer.extended());
+        // Where a relay brought us together nobody gets in by himself.
+        let reachable = peer.is_outgoing() && !member.punched;
+        let extended = peer.extended();
         let speaks = peer.their_id(Extension::UtHolepunch).is_some();
         let contact = member.contact();
         let seed = self.content.is_some() && member.has.is_all() || extended.upload_only == Some(true);
@@ -61,7 +63,7 @@ impl Torrent {
         flags.0 |= if member.obfuscated { PexFlags::OBFUSCATES } else { 0 };
         flags.0 |= if member.by_utp { PexFlags::UTP } else { 0 };
         flags.0 |= if seed { PexFlags::SEED } else { 0 };
-        flags.0 |= if outgoing { PexFlags::REACHABLE } else { 0 };
+        flags.0 |= if reachable { PexFlags::REACHABLE } else { 0 };
         flags.0 |= if speaks && self.punch.is_some() { PexFlags::HOLEPUNCH } else { 0 };
         let addr = contact.unwrap_or(peer.remote());
         self.tell_punch(now, holepunch::Event::Member { peer: conn, addr, speaks });
@@ -73,10 +75,13 @@ impl Torrent {
     pub(super) fn on_pex_action(&mut self, now: Timestamp, action: pex::Action, out: &mut Outbox<Action>) {
         match action {
             pex::Action::Accuse { peer, offence } => self.disconnect(now, peer, offence.into(), out),
-            pex::Action::Learn { peer, peers } => {
+            pex::Action::Learn { peer, peers, dropped } => {
                 // Who was sent away for something else that it said is believed no more.
                 if let Some(member) = self.members.get(&peer) {
                     let teller = member.peer.remote().ip();
+                    for addr in dropped {
+                        self.tell_punch(now, holepunch::Event::Dropped { peer, addr });
+                    }
                     self.on_peers_told(now, peers.clone(), Source::Pex, Some(teller), out);
                     for (addr, flags) in peers {
                         if flags.has(PexFlags::SEED) {
@@ -196,8 +201,15 @@ impl Torrent {
     /// Forgets the peers that no tracker named, nor the user. Of those met in an earlier run nobody knows who named them.
     fn part_from_strangers(&mut self, now: Timestamp, out: &mut Outbox<Action>) {
         let strangers = self.known.unlearn(&[Source::Dht, Source::Lsd, Source::Pex, Source::Resume]);
-        let members =
-            self.members.values().filter(|member| strangers.contains(&canonical(member.peer.remote())));
+        // By a relay we are connected to peers that nobody named.
+        let is_dialled_stranger = |member: &&Member| {
+            let sources = self.known.sources(member.endpoint);
+            let named = sources.has(Source::Tracker) || sources.has(Source::Manual);
+            member.peer.is_outgoing() && !named
+        };
+        let members = self.members.values().filter(|member| {
+            strangers.contains(&canonical(member.peer.remote())) || is_dialled_stranger(member)
+        });
         for conn in members.map(|member| member.peer.conn()).collect::<Vec<_>>() {
             self.disconnect(now, conn, Reason::Private, out);
         }

@@ -94,6 +94,7 @@ impl Torrent {
             member.by_utp = by_utp;
             let hint = if by_utp { UtpHint::Worked } else { UtpHint::Unknown };
             self.known.note_utp(member.peer.remote(), hint);
+            self.known.note_answered(member.peer.remote());
         }
         self.tell(now, conn, peer::Event::Connected);
         self.settle(now, out);

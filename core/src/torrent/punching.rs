@@ -54,7 +54,9 @@ impl Torrent {
         let peer = self.members.get(&conn).map(|member| &member.peer);
         if let Some(peer) = peer.filter(|peer| peer.is_outgoing()) {
             let addr = peer.remote();
-            self.tell_punch(now, Event::DialFailed { addr, answered });
+            // The one that failed still has its place.
+            let has_place = self.online && self.members.len() <= self.common.max_peers;
+            self.tell_punch(now, Event::DialFailed { addr, answered, has_place });
         }
     }
 
@@ -63,7 +65,8 @@ impl Torrent {
         self.tell_punch(now, Event::Told { peer, addr });
         // It was named by somebody else before, and could not be reached.
         if self.known.failures(addr) > 0 {
-            self.tell_punch(now, Event::DialFailed { addr, answered: false });
+            let has_place = self.has_place();
+            self.tell_punch(now, Event::DialFailed { addr, answered: false, has_place });
         }
     }
 

@@ -19,7 +19,7 @@ use crate::address::{Subnet, canonical, is_dialable, is_local, stands_for_name};
 use crate::id::ConnId;
 use crate::machine::{Deadline, Machine, Outbox, Timestamp};
 use crate::wire::{HolepunchError, HolepunchMessage};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -33,9 +33,10 @@ pub struct Holepunch {
     relays: BTreeMap<SocketAddr, BTreeSet<ConnId>>,
     /// Those that a relay was asked for, and those that are being connected to.
     attempts: BTreeMap<SocketAddr, Attempt>,
-    /// What came of earlier attempts: how many there were, and until when that counts.
-    tried: BTreeMap<SocketAddr, (u8, Timestamp)>,
-    own: BTreeSet<SocketAddr>,
+    /// The attempts of the last hour.
+    tried: BTreeMap<SocketAddr, Tried>,
+    /// In the order in which they came.
+    own: VecDeque<SocketAddr>,
     /// How often others made us connect.
     obeyed: Count,
 }
@@ -52,6 +53,8 @@ struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Attempt {
     relay: ConnId,
+    /// Whether it is we who asked for it.
+    ours: bool,
     stage: Stage,
     until: Timestamp,
 }
@@ -67,6 +70,17 @@ enum Stage {
     Opening,
     /// Our connection is no more. Theirs may stay.
     Answered,
+}
+
+/// What was tried to reach one peer.
+#[derive(Clone, Debug)]
+struct Tried {
+    /// The relays that we asked: each connection has a name of its own, so none is mistaken for one that left.
+    asked: Vec<ConnId>,
+    /// How often a relay made us connect.
+    obeyed: u8,
+    /// Until when that counts.
+    until: Timestamp,
 }
 
 /// So many within a minute.
@@ -90,6 +104,15 @@ pub enum Event {
         addr: SocketAddr,
         /// Whether there was an answer, so that the peer can be reached.
         answered: bool,
+        /// Whether there is a place for a connection to it, or no relay is asked for one.
+        has_place: bool,
+    },
+    /// A member that told of a peer is connected to it no more.
+    Dropped {
+        /// Who told.
+        peer: ConnId,
+        /// Of whom.
+        addr: SocketAddr,
     },
     /// A member left.
     Gone {
@@ -192,6 +215,8 @@ impl Holepunch {
         assert!(self.attempts.len() <= MAX_ATTEMPTS, "{} attempts", self.attempts.len());
         assert!(self.relays.len() <= MAX_TARGETS, "{} peers to reach like this", self.relays.len());
         assert!(self.tried.len() <= MAX_TRIED, "{} peers tried", self.tried.len());
+        assert!(self.tried.values().all(|tried| tried.asked.len().max(tried.obeyed.into()) <= MAX_TRIES));
+        assert!(self.own.len() <= MAX_OWN, "{} addresses of our own", self.own.len());
         for relays in self.relays.values() {
             assert!(!relays.is_empty() && relays.len() <= MAX_RELAYS);
             assert!(relays.iter().all(|relay| self.members.contains_key(relay)), "a relay is a member");
@@ -203,7 +228,14 @@ impl Holepunch {
         );
     }
 
-    fn on_dial_failed(&mut self, now: Timestamp, addr: SocketAddr, answered: bool, out: &mut Outbox<Action>) {
+    fn on_dial_failed(
+        &mut self,
+        now: Timestamp,
+        addr: SocketAddr,
+        answered: bool,
+        has_place: bool,
+        out: &mut Outbox<Action>,
+    ) {
         if let Some(attempt) = self.attempts.get_mut(&addr) {
             match (attempt.stage, answered) {
                 (Stage::Opening, true) => attempt.stage = Stage::Answered,
@@ -213,24 +245,49 @@ impl Holepunch {
             return;
         }
         let addr = self.told_of(addr);
-        if answered || self.attempts.contains_key(&addr) || self.is_member(addr) {
+        if answered || !has_place || self.attempts.contains_key(&addr) || self.is_member(addr) {
             return;
         }
-        let tries = self.tried.get(&addr).map_or(0, |(tries, _)| *tries);
-        if tries >= MAX_TRIES || self.attempts.len() >= MAX_ATTEMPTS || self.own.contains(&addr) {
+        let asked = self.tried.get(&addr).map_or(&[][..], |tried| &tried.asked);
+        if asked.len() >= MAX_TRIES || self.attempts.len() >= MAX_ATTEMPTS || self.own.contains(&addr) {
             return;
         }
-        let relays = self.relays.get(&addr).into_iter().flatten();
-        let mut able = relays.filter(|relay| self.members.get(relay).is_some_and(|member| member.speaks));
+        let able = |relay: &&ConnId| self.members.get(relay).is_some_and(|member| member.speaks);
+        let mut relays = self.relays.get(&addr).into_iter().flatten().filter(able);
         // Each time another one.
-        let Some(&relay) = able.nth(usize::from(tries)) else { return };
+        let Some(&relay) = relays.find(|relay| !asked.contains(relay)) else { return };
         if self.tried.len() >= MAX_TRIED && !self.tried.contains_key(&addr) {
-            let oldest = self.tried.iter().min_by_key(|(_, (_, until))| *until).map(|(addr, _)| *addr);
+            let oldest = self.tried.iter().min_by_key(|(_, tried)| tried.until).map(|(addr, _)| *addr);
             oldest.map(|addr| self.tried.remove(&addr));
         }
-        self.tried.insert(addr, (tries + 1, now + TRIED_FOR));
-        self.attempts.insert(addr, Attempt { relay, stage: Stage::Asking, until: now + ANSWER_WITHIN });
+        self.note_tried(now, addr).asked.push(relay);
+        let until = now + ANSWER_WITHIN;
+        self.attempts.insert(addr, Attempt { relay, ours: true, stage: Stage::Asking, until });
         out.push_back(Action::Send { peer: relay, message: HolepunchMessage::Rendezvous(addr) });
+    }
+
+    fn note_tried(&mut self, now: Timestamp, addr: SocketAddr) -> &mut Tried {
+        let until = now + TRIED_FOR;
+        let tried = self.tried.entry(addr).or_insert(Tried { asked: Vec::new(), obeyed: 0, until });
+        tried.until = until;
+        tried
+    }
+
+    /// No connection was opened: that the peer can't be reached like this did not show, and nobody was bothered by us.
+    fn on_not_opened(&mut self, addr: SocketAddr, out: &mut Outbox<Action>) {
+        let attempt = self.attempts.get(&addr).filter(|attempt| attempt.stage == Stage::Opening);
+        let Some(&Attempt { relay, ours, .. }) = attempt else { return };
+        if let Some(tried) = self.tried.get_mut(&addr) {
+            if ours {
+                tried.asked.retain(|asked| *asked != relay);
+            } else {
+                tried.obeyed = tried.obeyed.saturating_sub(1);
+            }
+            if tried.asked.is_empty() && tried.obeyed == 0 {
+                self.tried.remove(&addr);
+            }
+        }
+        self.give_up(addr, GiveUp::Unwanted, out);
     }
 
     fn give_up(&mut self, addr: SocketAddr, why: GiveUp, out: &mut Outbox<Action>) {
@@ -248,6 +305,14 @@ impl Holepunch {
         self.relays.range(on_address).next().map_or(addr, |(told, _)| *told)
     }
 
+    /// Whether a relay made us connect there often enough: a connection to one port can keep us from another.
+    fn is_worn_out(&self, addr: SocketAddr) -> bool {
+        let on_address = SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX);
+        let there: usize = self.tried.range(on_address).map(|(_, tried)| usize::from(tried.obeyed)).sum();
+        let here = self.tried.get(&addr).map_or(0, |tried| usize::from(tried.obeyed));
+        here >= MAX_TRIES || there >= MAX_OBEYED_PER_IP && !is_local(addr.ip())
+    }
+
     fn on_heard(
         &mut self,
         now: Timestamp,
@@ -263,8 +328,8 @@ impl Holepunch {
             HolepunchMessage::Connect(addr) => self.on_connect(now, peer, canonical(addr), out),
             HolepunchMessage::Error(addr, error) => {
                 let addr = canonical(addr);
-                let asked = Attempt { relay: peer, stage: Stage::Asking, until: now };
-                if self.attempts.get(&addr).is_some_and(|attempt| attempt.is_like(&asked)) {
+                let asked = |attempt: &Attempt| (attempt.relay, attempt.stage) == (peer, Stage::Asking);
+                if self.attempts.get(&addr).is_some_and(asked) {
                     self.give_up(addr, GiveUp::Refused(error), out);
                 }
             }
@@ -285,17 +350,19 @@ impl Holepunch {
             || self.is_strange(relay, addr)
             || self.own.contains(&addr)
             || self.is_member(addr);
-        let worn_out = self.tried.get(&addr).is_some_and(|(tries, _)| *tries >= MAX_TRIES);
-        if pointless || worn_out || self.attempts.len() >= MAX_ATTEMPTS || !self.obeyed.admit(now, MAX_OBEYED)
+        let remembered = self.tried.len() < MAX_TRIED || self.tried.contains_key(&addr);
+        if pointless
+            || !remembered
+            || self.is_worn_out(addr)
+            || self.attempts.len() >= MAX_ATTEMPTS
+            || !self.obeyed.admit(now, MAX_OBEYED)
         {
             return;
         }
-        let tries = self.tried.get(&addr).map_or(0, |(tries, _)| *tries);
-        if self.tried.len() < MAX_TRIED || self.tried.contains_key(&addr) {
-            self.tried.insert(addr, (tries + 1, now + TRIED_FOR));
-            self.attempts.insert(addr, Attempt { relay, stage: Stage::Opening, until: now + OPEN_WITHIN });
-            out.push_back(Action::Open { addr });
-        }
+        self.note_tried(now, addr).obeyed += 1;
+        let until = now + OPEN_WITHIN;
+        self.attempts.insert(addr, Attempt { relay, ours: false, stage: Stage::Opening, until });
+        out.push_back(Action::Open { addr });
     }
 
     /// A member wants to be brought together with somebody.
@@ -325,7 +392,9 @@ impl Holepunch {
     }
 
     fn on_told(&mut self, peer: ConnId, addr: SocketAddr) {
-        if !self.members.contains_key(&peer) || !has_meaning(addr) || self.is_strange(peer, addr) {
+        // Nobody else could bring us together, and would take the place of who can.
+        let speaks = self.members.get(&peer).is_some_and(|member| member.speaks);
+        if !speaks || !has_meaning(addr) || self.is_strange(peer, addr) {
             return;
         }
         let is_new = !self.relays.contains_key(&addr);
@@ -373,12 +442,6 @@ fn meets(a: SocketAddr, b: SocketAddr) -> bool {
     a.is_ipv4() == b.is_ipv4() && Subnet::of(a.ip()).is_some() == Subnet::of(b.ip()).is_some()
 }
 
-impl Attempt {
-    fn is_like(&self, other: &Self) -> bool {
-        (self.relay, self.stage) == (other.relay, other.stage)
-    }
-}
-
 impl Count {
     /// Counts one more, if so many may be within a minute.
     fn admit(&mut self, now: Timestamp, most: u32) -> bool {
@@ -402,7 +465,18 @@ impl Machine for Holepunch {
                 self.attempts.remove(&addr);
                 self.tried.remove(&addr);
             }
-            Event::DialFailed { addr, answered } => self.on_dial_failed(now, canonical(addr), answered, out),
+            Event::DialFailed { addr, answered, has_place } => {
+                self.on_dial_failed(now, canonical(addr), answered, has_place, out);
+            }
+            Event::Dropped { peer, addr } => {
+                let addr = canonical(addr);
+                if let Some(relays) = self.relays.get_mut(&addr) {
+                    relays.remove(&peer);
+                    if relays.is_empty() {
+                        self.relays.remove(&addr);
+                    }
+                }
+            }
             Event::Gone { peer } => self.on_gone(peer, out),
             Event::Heard { peer, message } => self.on_heard(now, peer, message, out),
             Event::Member { peer, addr, speaks } => {
@@ -411,17 +485,14 @@ impl Machine for Holepunch {
                     self.members.entry(peer).or_insert(Member { addr, speaks, asked: Count::default() });
                 (member.addr, member.speaks) = (addr, speaks);
             }
-            Event::NotOpened { addr } => {
-                let addr = canonical(addr);
-                if self.attempts.get(&addr).is_some_and(|attempt| attempt.stage == Stage::Opening) {
-                    self.give_up(addr, GiveUp::Unwanted, out);
-                }
-            }
+            Event::NotOpened { addr } => self.on_not_opened(canonical(addr), out),
             Event::Own { addr } => {
+                let addr = canonical(addr);
+                self.own.retain(|own| *own != addr);
                 if self.own.len() >= MAX_OWN {
-                    self.own.pop_first();
+                    self.own.pop_front();
                 }
-                self.own.insert(canonical(addr));
+                self.own.push_back(addr);
             }
             Event::Told { peer, addr } => self.on_told(peer, canonical(addr)),
         }
@@ -437,12 +508,12 @@ impl Machine for Holepunch {
             };
             self.give_up(addr, why, out);
         }
-        self.tried.retain(|_, (_, until)| *until > now);
+        self.tried.retain(|_, tried| tried.until > now);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
         let attempts = self.attempts.values().map(|attempt| attempt.until).min();
-        let tried = self.tried.values().map(|(_, until)| *until).min();
+        let tried = self.tried.values().map(|tried| tried.until).min();
         let attempts = attempts.map(|at| Deadline { at, why: "holepunch" });
         Deadline::earlier(attempts, tried.map(|at| Deadline { at, why: "holepunch may be tried again" }))
     }
@@ -458,9 +529,12 @@ impl fmt::Display for Action {
     }
 }
 
-/// How often a peer is tried to be reached like this within [`TRIED_FOR`], whoever wants it: by another relay the second
-/// time.
-const MAX_TRIES: u8 = 2;
+/// How often we ask to reach a peer like this within [`TRIED_FOR`], by another relay the second time; and how often we are
+/// made to connect to one.
+const MAX_TRIES: usize = 2;
+
+/// How often we are made to connect to peers of one public IP address within that time: several may share it.
+const MAX_OBEYED_PER_IP: usize = 4;
 
 /// How long an attempt counts.
 const TRIED_FOR: Duration = Duration::from_secs(60 * 60);

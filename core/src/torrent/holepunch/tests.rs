@@ -1,6 +1,6 @@
 use super::{
-    ANSWER_WITHIN, Action, Event, GiveUp, Holepunch, MAX_ASKED, MAX_ATTEMPTS, MAX_OBEYED, MAX_RELAYS,
-    MAX_TARGETS, MAX_TARGETS_PER_RELAY, OPEN_WITHIN, TRIED_FOR,
+    ANSWER_WITHIN, Action, Event, GiveUp, Holepunch, MAX_ASKED, MAX_ATTEMPTS, MAX_OBEYED, MAX_OBEYED_PER_IP,
+    MAX_OWN, MAX_RELAYS, MAX_TARGETS, MAX_TARGETS_PER_RELAY, OPEN_WITHIN, TRIED_FOR,
 };
 use crate::id::ConnId;
 use crate::machine::{Machine as _, Outbox, Timestamp};
@@ -63,7 +63,7 @@ fn ask(peer: ConnId, addr: SocketAddr) -> Action {
 }
 
 fn failed(addr: SocketAddr) -> Event {
-    Event::DialFailed { addr, answered: false }
+    Event::DialFailed { addr, answered: false, has_place: true }
 }
 
 fn gave_up(why: GiveUp) -> [Action; 1] {
@@ -91,13 +91,108 @@ fn it_is_tried_twice_by_different_relays_and_then_left_for_an_hour() {
         assert_eq!(end.event(failed(target())), gave_up(GiveUp::NotThrough));
     }
     assert_eq!(end.event(failed(target())), []);
-    assert_eq!(
-        end.heard(RELAY, HolepunchMessage::Connect(target())),
-        [],
-        "nor when it is the other side that wants"
-    );
     assert_eq!(end.after(TRIED_FOR), []);
     assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
+}
+
+#[test]
+fn the_second_relay_is_another_one_whoever_came_or_left() {
+    // The first one left: its place in the order is the other's now.
+    let mut end = End::new();
+    assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
+    assert_eq!(end.event(Event::Gone { peer: RELAY }), gave_up(GiveUp::NoAnswer));
+    assert_eq!(end.event(failed(target())), [ask(OTHER, target())]);
+
+    // One came before the first.
+    let mut end = End::default();
+    for peer in [OTHER, RELAY] {
+        end.event(Event::Member { peer, addr: nth(peer.0 as u32), speaks: true });
+        end.event(Event::Told { peer, addr: target() });
+        assert_eq!(end.event(failed(target())), [ask(peer, target())]);
+        end.after(ANSWER_WITHIN);
+    }
+}
+
+#[test]
+fn what_others_want_of_us_is_counted_apart() {
+    let mut end = End::new();
+    for _ in 0..2 {
+        assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
+        assert_eq!(end.event(failed(target())), gave_up(GiveUp::NotThrough));
+    }
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), []);
+    assert_eq!(end.event(failed(target())), [ask(RELAY, target())], "we want it too");
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
+}
+
+#[test]
+fn one_address_is_not_worn_down_port_by_port() {
+    let mut end = End::new();
+    let port = |port| SocketAddr::new(target().ip(), port);
+    let mut opened = 0;
+    for n in 1..9 {
+        opened += end.heard(RELAY, HolepunchMessage::Connect(port(n))).len();
+        end.event(failed(port(n)));
+        end.after(OPEN_WITHIN);
+    }
+    assert_eq!(opened, MAX_OBEYED_PER_IP);
+}
+
+#[test]
+fn what_was_not_opened_does_not_count() {
+    let mut end = End::new();
+    for _ in 0..3 {
+        assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
+        end.heard(RELAY, HolepunchMessage::Connect(target()));
+        assert_eq!(end.event(Event::NotOpened { addr: target() }), gave_up(GiveUp::Unwanted));
+    }
+    for _ in 0..3 {
+        assert_eq!(end.heard(OTHER, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
+        assert_eq!(end.event(Event::NotOpened { addr: target() }), gave_up(GiveUp::Unwanted));
+    }
+    assert_eq!(end.punch.poll_timeout(), None);
+}
+
+#[test]
+fn who_is_connected_to_a_peer_no_more_is_not_asked_for_it() {
+    let mut end = End::new();
+    end.event(Event::Dropped { peer: RELAY, addr: target() });
+    assert_eq!(end.event(failed(target())), [ask(OTHER, target())]);
+    end.event(Event::Dropped { peer: OTHER, addr: target() });
+    end.after(ANSWER_WITHIN);
+    end.event(Event::Told { peer: RELAY, addr: nth(1001) });
+    assert_eq!(end.event(failed(target())), []);
+    assert_eq!(end.event(failed(nth(1001))), [ask(RELAY, nth(1001))]);
+}
+
+#[test]
+fn who_has_no_place_asks_nobody() {
+    let mut end = End::new();
+    assert_eq!(end.event(Event::DialFailed { addr: target(), answered: false, has_place: false }), []);
+    assert_eq!(end.event(failed(target())), [ask(RELAY, target())]);
+    end.heard(RELAY, HolepunchMessage::Connect(target()));
+    let failed = Event::DialFailed { addr: target(), answered: false, has_place: false };
+    assert_eq!(end.event(failed), gave_up(GiveUp::NotThrough), "what is under way ends all the same");
+}
+
+#[test]
+fn of_our_own_addresses_the_oldest_is_forgotten() {
+    let mut end = End::new();
+    let own = |n| nth(2000 - n);
+    (0..=MAX_OWN as u32).for_each(|n| drop(end.event(Event::Own { addr: own(n) })));
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(own(MAX_OWN as u32))), []);
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(own(1))), []);
+    assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(own(0))), [Action::Open { addr: own(0) }]);
+}
+
+#[test]
+fn who_does_not_speak_the_extension_takes_no_place_as_a_relay() {
+    let mut end = End::default();
+    for peer in 0..10 {
+        end.event(Event::Member { peer: ConnId(peer), addr: nth(peer as u32), speaks: peer == 9 });
+        end.event(Event::Told { peer: ConnId(peer), addr: target() });
+    }
+    assert_eq!(end.event(failed(target())), [ask(ConnId(9), target())]);
 }
 
 #[test]
@@ -134,7 +229,7 @@ fn what_was_answered_may_go_on_by_their_connection() {
         assert_eq!(end.heard(RELAY, HolepunchMessage::Connect(target())), [Action::Open { addr: target() }]);
         end
     };
-    let broken_off = Event::DialFailed { addr: target(), answered: true };
+    let broken_off = Event::DialFailed { addr: target(), answered: true, has_place: true };
     let mut end = opening();
     assert_eq!(end.event(broken_off.clone()), []);
     assert_eq!(end.event(Event::Connected { addr: target() }), []);

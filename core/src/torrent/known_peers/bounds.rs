@@ -26,6 +26,7 @@ impl KnownPeers {
                 State::Shunned => assert!(self.is_shunned(*addr, known), "{addr} is not shunned"),
                 State::Waiting(until) => assert!(waiting.insert((until, *addr))),
             }
+            assert!(known.turn.is_none() || known.state == State::Dialling, "{addr} has its turn");
             assert_eq!(known.is_busy(), linked, "{addr} is linked while it is busy");
             assert!(known.is_busy() || !self.bans.is_banned(*addr), "{addr} is banned and known");
             assert!(known.is_busy() || !known.sources.is_empty(), "nobody named {addr}");

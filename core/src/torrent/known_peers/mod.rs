@@ -16,7 +16,7 @@ use crate::ip_filter::IpFilter;
 use crate::machine::Timestamp;
 use crate::rng::Rng;
 use alloc::collections::btree_map::Entry as Slot;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -93,7 +93,8 @@ pub struct KnownPeers {
     addresses: BTreeMap<IpAddr, OnAddress>,
     subnets: BTreeMap<Subnet, usize>,
     tellers: BTreeMap<Teller, Told>,
-    own: BTreeSet<SocketAddr>,
+    /// In the order in which they came.
+    own: VecDeque<SocketAddr>,
     bans: Bans,
     filter: Arc<IpFilter>,
     place: Place,
@@ -136,6 +137,8 @@ struct Known {
     plain: bool,
     /// Worth nothing once a connection failed.
     utp: UtpHint,
+    /// When it may be dialled in its turn, while it is dialled as a relay says and has not answered.
+    turn: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +189,7 @@ impl KnownPeers {
             addresses: BTreeMap::new(),
             subnets: BTreeMap::new(),
             tellers: BTreeMap::new(),
-            own: BTreeSet::new(),
+            own: VecDeque::new(),
             bans: Bans::new(),
             filter: Arc::default(),
             place: Place::default(),
@@ -222,9 +225,15 @@ impl KnownPeers {
         self.judge_idle();
     }
 
-    /// Dials nobody who wants nothing while we don't either (BEP 21).
+    /// Dials nobody who wants nothing while we don't either (BEP 21). When we do again, they are dialled at once.
     pub fn set_seeding(&mut self, seeding: bool) {
-        self.seeding = seeding;
+        if core::mem::replace(&mut self.seeding, seeding) && !seeding {
+            // They wait as they were of no use. Those that can't be reached wait on.
+            let waits = |known: &Known| matches!(known.state, State::Waiting(_)) && known.failures == 0;
+            let seeds = self.peers.iter().filter(|(_, known)| known.seed && waits(known));
+            let seeds = seeds.map(|(addr, _)| *addr).collect::<Vec<_>>();
+            seeds.into_iter().for_each(|addr| self.make_ready(addr));
+        }
         self.judge_idle();
     }
 
@@ -328,6 +337,7 @@ impl KnownPeers {
             tried_at: None,
             plain: false,
             utp: UtpHint::Unknown,
+            turn: None,
         };
         self.peers.insert(addr, known);
         self.waiting.insert((now, addr));
@@ -349,10 +359,11 @@ impl KnownPeers {
     /// Notes that `addr` is where we listen ourselves, or that our own handshake came back from there: never dial it.
     pub fn learn_own(&mut self, addr: SocketAddr) {
         let addr = canonical(addr);
+        self.own.retain(|own| *own != addr);
         if self.own.len() >= MAX_OWN {
-            self.own.pop_first();
+            self.own.pop_front();
         }
-        self.own.insert(addr);
+        self.own.push_back(addr);
         if self.peers.get(&addr).is_some_and(|known| !known.is_busy()) {
             self.forget(addr);
         }
@@ -389,7 +400,7 @@ impl KnownPeers {
         if self.end_dial(addr) {
             let known = self.peers.get_mut(&addr).expect("who was dialled is known");
             // What it wants shows anew.
-            (known.proven, known.seed) = (true, false);
+            (known.proven, known.seed, known.turn) = (true, false, None);
             self.set_state(addr, State::Connected);
         }
     }

@@ -1,6 +1,6 @@
 use super::bounds::{FORGET_AFTER, PORTS_PER_ADDRESS};
 use super::waits::{PROVEN_WAITS, STRANGER_WAITS, USELESS_WAIT};
-use super::{DIALS_PER_TELLER, KnownPeers, Limits, Parting, Refusal, Source};
+use super::{DIALS_PER_TELLER, KnownPeers, Limits, MAX_OWN, Parting, Refusal, Source, UtpHint};
 use crate::ip_filter::{Builder, IpFilter};
 use crate::machine::Timestamp;
 use crate::rng::Rng;
@@ -81,6 +81,81 @@ fn after_a_failed_obfuscation_there_is_one_dial_without_and_no_wait() {
     known.handle_disconnected(now, nth(0), Parting::Lost);
     assert!(known.dials_plain(nth(0)), "what worked is remembered");
     known.check_invariants();
+}
+
+/// BEP 55: a relay that names a peer must not push back our own dials to it.
+#[test]
+fn a_dial_that_a_relay_wants_leaves_no_trace_unless_it_is_answered() {
+    let mut known = known();
+    known.learn(START, nth(0), Source::Tracker, None).unwrap();
+    known.learn(START, nth(1), Source::Tracker, None).unwrap();
+    known.next_to_dial(START, 9);
+    known.handle_disconnected(START, nth(1), Parting::Failed);
+    known.handle_disconnected(START, nth(0), Parting::Failed);
+    known.dial_plain(nth(0));
+    known.note_utp(nth(0), UtpHint::Told);
+    let due = known.poll_timeout();
+    for parting in [Parting::Failed, Parting::Undecided, Parting::Useless] {
+        for n in [0, 1] {
+            assert!(known.dial_now(START, nth(n)));
+            known.check_invariants();
+            known.handle_disconnected(START, nth(n), parting);
+            known.check_invariants();
+        }
+        assert_eq!((known.failures(nth(0)), known.failures(nth(1))), (0, 1));
+        assert_eq!(known.poll_timeout(), due);
+    }
+    assert!(known.dials_plain(nth(0)));
+    assert_eq!(known.utp_hint(nth(0)), UtpHint::Told);
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)], "it is its turn as before");
+
+    // It waits longer than it had to, as its turn came meanwhile.
+    assert!(known.dial_now(START, nth(1)));
+    let later = due.unwrap().at + Duration::from_secs(1);
+    known.handle_disconnected(later, nth(1), Parting::Failed);
+    assert_eq!(known.next_to_dial(later, 9), [nth(1)]);
+    known.handle_disconnected(later, nth(1), Parting::Failed);
+    assert_eq!(known.failures(nth(1)), 2, "this one counts");
+
+    assert!(known.dial_now(later, nth(1)));
+    known.note_answered(nth(1));
+    known.handle_disconnected(later, nth(1), Parting::Failed);
+    assert_eq!(known.failures(nth(1)), 3, "somebody is there, and broke it off");
+    known.check_invariants();
+}
+
+#[test]
+fn of_our_own_addresses_the_oldest_is_forgotten() {
+    let mut known = known();
+    let own = |n| nth(1000 - n);
+    (0..=MAX_OWN as u32).for_each(|n| known.learn_own(own(n)));
+    assert_eq!(known.learn(START, own(0), Source::Tracker, None), Ok(true));
+    for n in 1..=MAX_OWN as u32 {
+        assert_eq!(known.learn(START, own(n), Source::Tracker, None), Err(Refusal::Own));
+    }
+}
+
+#[test]
+fn who_lacks_something_again_dials_seeds_at_once() {
+    let mut known = known();
+    known.set_seeding(true);
+    for n in 0..3 {
+        known.learn(START, nth(n), Source::Tracker, None).unwrap();
+    }
+    known.next_to_dial(START, 9);
+    for n in [0, 1] {
+        known.handle_connected(nth(n));
+    }
+    for (n, parting) in [(0, Parting::Useless), (1, Parting::Useless), (2, Parting::Failed)] {
+        if n != 1 {
+            known.note_seed(nth(n));
+        }
+        known.handle_disconnected(START, nth(n), parting);
+    }
+    assert_eq!(known.next_to_dial(START, 9), []);
+    known.set_seeding(false);
+    known.check_invariants();
+    assert_eq!(known.next_to_dial(START, 9), [nth(0)], "of the others one is none, and one can't be reached");
 }
 
 #[test]

@@ -38,7 +38,8 @@ impl KnownPeers {
 
     /// Notes that `addr`, whether known or not, is dialled at once, as a relay says that it waits for that (BEP 55); `false` if
     /// it may not be. As after [`next_to_dial`](Self::next_to_dial), this must end in
-    /// [`handle_disconnected`](Self::handle_disconnected).
+    /// [`handle_disconnected`](Self::handle_disconnected). If nobody answers, all is as it was before: a relay could keep
+    /// us from others with what it says.
     pub fn dial_now(&mut self, now: Timestamp, addr: SocketAddr) -> bool {
         let addr = canonical(addr);
         let shunned = self.filter.blocks(addr.ip())
@@ -52,6 +53,7 @@ impl KnownPeers {
         self.link(addr, addr);
         if let Some(known) = self.peers.get_mut(&addr) {
             known.tried_at = Some(now);
+            known.turn = Some(if let State::Waiting(until) = known.state { until } else { now });
             let teller = known.teller;
             self.set_state(addr, State::Dialling);
             if let Some(teller) = teller {
@@ -59,6 +61,13 @@ impl KnownPeers {
             }
         }
         true
+    }
+
+    /// Notes that somebody answers at `addr`, which is being dialled: what comes of it is the peer's own doing.
+    pub fn note_answered(&mut self, addr: SocketAddr) {
+        if let Some(known) = self.peers.get_mut(&canonical(addr)) {
+            known.turn = None;
+        }
     }
 
     /// Makes those ready whose time has come.
@@ -78,6 +87,13 @@ impl KnownPeers {
     /// What is left of a peer after its connection or dial.
     pub(super) fn part(&mut self, now: Timestamp, addr: SocketAddr, parting: Parting) {
         let Some(known) = self.peers.get_mut(&addr) else { return };
+        if let Some(turn) = known.turn.take() {
+            self.rest(addr, turn);
+            if turn <= now {
+                self.make_ready(addr);
+            }
+            return;
+        }
         let wait = match parting {
             Parting::Down => DOWN_WAIT,
             Parting::Failed => {
