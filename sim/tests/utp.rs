@@ -44,13 +44,13 @@ fn losses_by_accident_cost_little() {
 #[test]
 fn a_tcp_keeps_nine_tenths_of_what_it_had() {
     for control in [Control::Reno, Control::Cubic] {
-        for rtt in [10, 50, 100] {
-            for buffer in [20, 100, 500] {
-                let tcp = (Flow::Tcp(control), 0);
-                let alone = seen(path(rtt, buffer, 0), &[tcp]);
-                let both = seen(path(rtt, buffer, 0), &[tcp, (HONEST, 5)]);
-                let kept = both.carried[0] * 100 / alone.carried[0];
-                assert!(kept >= 89, "{control:?} {rtt} {buffer}: {kept} %, {both:?}");
+        for (rtt, lost) in [10, 50, 100, 300].into_iter().flat_map(|rtt| [(rtt, 0), (rtt, 100)]) {
+            for buffer in [20, 50, 100, 500] {
+                let (path, tcp) = (path(rtt, buffer, lost), (Flow::Tcp(control), 0));
+                let alone = seen(path, &[tcp]);
+                let both = seen(path, &[tcp, (HONEST, 5)]);
+                let kept = both.carried[0] * 1000 / alone.carried[0];
+                assert!(kept >= 900, "{control:?} {rtt} {buffer} {lost}: {kept}, {both:?}");
             }
         }
     }

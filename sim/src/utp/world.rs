@@ -76,7 +76,7 @@ pub fn run(path: Path, plan: Plan<'_>) -> Outcome {
     let mut world = World {
         path,
         now: Timestamp::ZERO,
-        rng: root.fork("path"),
+        accidents: vec![],
         flows: vec![],
         events: BTreeMap::new(),
         count: 0,
@@ -85,6 +85,8 @@ pub fn run(path: Path, plan: Plan<'_>) -> Outcome {
         counts: false,
     };
     for (i, (flow, start)) in plan.flows.iter().enumerate() {
+        let of_path = root.fork("path").fork_nth("flow", i as u64);
+        world.accidents.push(["forth", "back"].map(|way| of_path.fork(way)));
         let start = Timestamp::ZERO + *start;
         let kind = match flow {
             Flow::Tcp(control) => Kind::Tcp(Tcp::new(start, *control), 0),
@@ -101,7 +103,9 @@ pub fn run(path: Path, plan: Plan<'_>) -> Outcome {
 struct World {
     path: Path,
     now: Timestamp,
-    rng: Rng,
+    /// What befalls the packets of each flow there and back, whoever else sends: so what a flow loses to another can be told
+    /// from its luck.
+    accidents: Vec<[Rng; 2]>,
     /// The flows, each with the deadlines of its ends.
     flows: Vec<(Kind, [Option<Timestamp>; 2])>,
     events: BTreeMap<(Timestamp, u64), Event>,
@@ -184,7 +188,7 @@ impl World {
                 if let Kind::Tcp(_, packets) = &mut self.flows[flow].0 {
                     *packets += 1;
                 }
-                self.back(Event::Number { flow, end: SENDER, number });
+                self.back(flow, Event::Number { flow, end: SENDER, number });
             }
             Event::Number { flow, number, .. } => {
                 if let Kind::Tcp(tcp, _) = &mut self.flows[flow].0 {
@@ -224,7 +228,7 @@ impl World {
                 for data in pair.pull(now, end) {
                     let len = data.len() as u64 + UDP_HEADERS;
                     let event = Event::Datagram { flow, end: 1 - end, data };
-                    if end == SENDER { self.forth(flow, len, event) } else { self.back(event) }
+                    if end == SENDER { self.forth(flow, len, event) } else { self.back(flow, event) }
                 }
             }
         }
@@ -252,13 +256,13 @@ impl World {
         if self.counts {
             self.outcome.taken[flow] += len;
         }
-        if !self.rng.chance(self.path.lost, 10_000) {
+        if !self.accidents[flow][0].chance(self.path.lost, 10_000) {
             self.push(self.busy_until + self.path.rtt / 2, event);
         }
     }
 
-    fn back(&mut self, event: Event) {
-        if !self.rng.chance(self.path.lost, 10_000) {
+    fn back(&mut self, flow: usize, event: Event) {
+        if !self.accidents[flow][1].chance(self.path.lost, 10_000) {
             self.push(self.now + self.path.rtt / 2, event);
         }
     }
