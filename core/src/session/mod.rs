@@ -186,7 +186,7 @@ impl Session {
             udp: UdpTrackers::new(rng.fork("udp trackers")),
             lsd: config.lsd.then(|| Lsd::new(rng.fork("lsd"))),
             network: config.dht.as_ref().map(|dht| Network::new(start, dht, &filter, &rng.fork("dht"))),
-            utp: config.transports.utp.then(|| Utp::new(config.utp, rng.fork("utp"))),
+            utp: config.transports.utp.then(|| Utp::new(self::utp::for_session(&config), rng.fork("utp"))),
             streams: BTreeMap::new(),
             datagrams: VecDeque::new(),
             listen_port: 0,

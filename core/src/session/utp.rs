@@ -4,7 +4,7 @@
 //! The driver knows a connection only as long as TCP carries it or is tried.
 
 use super::cutter::{Cut, Cutter};
-use super::{Action, Due, Intake, NetError, Reason, Segment, Session, WriteBatch};
+use super::{Action, Config, Due, Intake, NetError, Reason, Segment, Session, WriteBatch};
 use crate::address::stands_for_name;
 use crate::id::{ConnId, TorrentId};
 use crate::lengths::BLOCK_LEN;
@@ -57,6 +57,12 @@ impl core::fmt::Display for Transport {
             Self::Utp => "uTP",
         })
     }
+}
+
+/// How uTP is where every connection may be a stream, and as many are on their way out or in.
+pub(super) fn for_session(config: &Config) -> utp::Config {
+    let max_streams = config.utp.max_streams.max(config.max_connections.saturating_mul(2));
+    utp::Config { max_streams, ..config.utp }
 }
 
 impl Carrier {
