@@ -22,7 +22,8 @@ use crate::wire::{HolepunchError, HolepunchMessage};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 /// The attempts of one torrent, and what it does for others.
@@ -301,14 +302,13 @@ impl Holepunch {
         if self.relays.contains_key(&addr) {
             return addr;
         }
-        let on_address = SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX);
-        self.relays.range(on_address).next().map_or(addr, |(told, _)| *told)
+        self.relays.range(ports_of(addr.ip())).next().map_or(addr, |(told, _)| *told)
     }
 
     /// Whether a relay made us connect there often enough: a connection to one port can keep us from another.
     fn is_worn_out(&self, addr: SocketAddr) -> bool {
-        let on_address = SocketAddr::new(addr.ip(), 0)..=SocketAddr::new(addr.ip(), u16::MAX);
-        let there: usize = self.tried.range(on_address).map(|(_, tried)| usize::from(tried.obeyed)).sum();
+        let there: usize =
+            self.tried.range(ports_of(addr.ip())).map(|(_, tried)| usize::from(tried.obeyed)).sum();
         let here = self.tried.get(&addr).map_or(0, |tried| usize::from(tried.obeyed));
         here >= MAX_TRIES || there >= MAX_OBEYED_PER_IP && !is_local(addr.ip())
     }
@@ -430,6 +430,11 @@ impl Holepunch {
     fn is_member(&self, addr: SocketAddr) -> bool {
         self.members.values().any(|member| member.addr == addr)
     }
+}
+
+/// Everything at one IP address.
+fn ports_of(ip: IpAddr) -> RangeInclusive<SocketAddr> {
+    SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)
 }
 
 /// Whether a peer could be there, whoever says so.
