@@ -51,6 +51,15 @@ impl Client {
         Self { handle, notices, running: spawn_local(driver.run()), addr: SocketAddr::new(LOCAL, port) }
     }
 
+    /// One that has all of a torrent in `full`, and says so.
+    async fn seeding(torrent: &Arc<Metainfo>, files: &[(String, Vec<u8>)], full: &Scratch) -> Self {
+        files.iter().for_each(|(path, data)| full.write(path, data));
+        let mut seeder = Self::start(1).await;
+        let id = seeder.add(torrent, full, vec![]);
+        seeder.hears(Notice::Seeding { torrent: id }).await;
+        seeder
+    }
+
     fn add(&self, torrent: &Arc<Metainfo>, root: &Scratch, peers: Vec<SocketAddr>) -> TorrentId {
         let files = torrent.files().iter().map(|file| FileSpec {
             path: file.path.components().collect(),
@@ -168,10 +177,7 @@ async fn a_download_goes_on_after_ten_hours_of_sleep() {
         .run_until(async {
             let (torrent, files) = torrent();
             let (full, empty) = (Scratch::new(), Scratch::new());
-            files.iter().for_each(|(path, data)| full.write(path, data));
-            let mut seeder = Client::start(1).await;
-            let id = seeder.add(&torrent, &full, vec![]);
-            seeder.hears(Notice::Seeding { torrent: id }).await;
+            let seeder = Client::seeding(&torrent, &files, &full).await;
 
             let mut leecher = Client::start(2).await;
             let limits = Event::SetLimits { down_bytes_per_s: Some(1_000_000), up_bytes_per_s: None };
@@ -354,10 +360,7 @@ async fn a_port_is_opened_anew() {
         .run_until(async {
             let (torrent, files) = torrent();
             let (full, empty) = (Scratch::new(), Scratch::new());
-            files.iter().for_each(|(path, data)| full.write(path, data));
-            let mut seeder = Client::start(1).await;
-            let id = seeder.add(&torrent, &full, vec![]);
-            seeder.hears(Notice::Seeding { torrent: id }).await;
+            let seeder = Client::seeding(&torrent, &files, &full).await;
             let hub = &seeder.handle.hub;
             // Here the old ones have to be gone before there can be new ones.
             hub.take_sockets(
